@@ -1,0 +1,60 @@
+package v1alpha1
+
+// ConditionReady on a SecretClaim: the target exists and holds what this
+// generation asks for, as of the last successful read. On a store: the last
+// login or read answered.
+const ConditionReady = "Ready"
+
+// ConditionStale on a SecretClaim: the store has not answered for longer than
+// the claim's patience, and the target's content may be old. It is absent
+// while there is nothing to say.
+const ConditionStale = "Stale"
+
+// Reasons of a SecretClaim's Ready condition. Each message names the field and
+// says what to do.
+const (
+	// ReasonSynced: the target holds the store's content.
+	ReasonSynced = "Synced"
+	// ReasonNoEnvironment: the namespace is in no environment, so no
+	// ClusterSecretStore may be used there.
+	ReasonNoEnvironment = "NoEnvironment"
+	// ReasonTwoEnvironments: more than one Environment selects the namespace,
+	// and both refuse it.
+	ReasonTwoEnvironments = "TwoEnvironments"
+	// ReasonStoreNotAllowed: the environment does not list the store, or the
+	// store does not admit the namespace.
+	ReasonStoreNotAllowed = "StoreNotAllowed"
+	// ReasonStoreNotFound: no store of that kind and name.
+	ReasonStoreNotFound = "StoreNotFound"
+	// ReasonStoreInvalid: the store's own spec cannot be used.
+	ReasonStoreInvalid = "StoreInvalid"
+	// ReasonPathInvalid: a path is malformed.
+	ReasonPathInvalid = "PathInvalid"
+	// ReasonPathNotAllowed: a path lies outside the environment's paths.
+	ReasonPathNotAllowed = "PathNotAllowed"
+	// ReasonSourceNotFound: the store has nothing at a path.
+	ReasonSourceNotFound = "SourceNotFound"
+	// ReasonSourceDeleted: the version at a path was deleted in the store. The
+	// last good value stays.
+	ReasonSourceDeleted = "SourceDeleted"
+	// ReasonSourceDenied: the store denies the login or the path.
+	ReasonSourceDenied = "SourceDenied"
+	// ReasonStoreUnavailable: the store could not be asked, and there is no
+	// last good value yet.
+	ReasonStoreUnavailable = "StoreUnavailable"
+	// ReasonKeyNotFound: a chosen key is not in the source.
+	ReasonKeyNotFound = "KeyNotFound"
+	// ReasonKeyInvalid: a key's name cannot be a key of a Secret.
+	ReasonKeyInvalid = "KeyInvalid"
+	// ReasonKeyConflict: two sources give the same key.
+	ReasonKeyConflict = "KeyConflict"
+	// ReasonTemplateInvalid: a template does not parse or does not render.
+	ReasonTemplateInvalid = "TemplateInvalid"
+	// ReasonTooLarge: the content does not fit a Secret (1 MiB).
+	ReasonTooLarge = "TooLarge"
+	// ReasonTargetNotOurs: a Secret of that name exists and is not the claim's.
+	ReasonTargetNotOurs = "TargetNotOurs"
+	// ReasonTargetRefused: the target's name, type or namespace is one that no
+	// claim may write.
+	ReasonTargetRefused = "TargetRefused"
+)

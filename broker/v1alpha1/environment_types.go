@@ -1,0 +1,66 @@
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Environment is dev, staging or prod: a set of namespaces with the stores and
+// paths that they may use. A namespace is in at most one; where two select it,
+// both refuse it, so that a mistake closes rather than opens.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:resource:scope=Cluster,shortName=senv,categories=privyseal
+// +kubebuilder:printcolumn:name="Root",type=string,JSONPath=`.spec.root`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type Environment struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec EnvironmentSpec `json:"spec"`
+}
+
+// EnvironmentSpec says which namespaces belong to an environment and what they
+// may use.
+type EnvironmentSpec struct {
+	// NamespaceSelector chooses the environment's namespaces by label. Who may
+	// set that label on a namespace decides who is in: guard it.
+	NamespaceSelector metav1.LabelSelector `json:"namespaceSelector"`
+
+	// Stores are the ClusterSecretStores that its namespaces may use; the
+	// first is the default.
+	//
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=253
+	// +listType=atomic
+	Stores []string `json:"stores"`
+
+	// Root is where a relative path starts, over .Environment and .Namespace:
+	// "kv/{{ .Environment }}/{{ .Namespace }}".
+	//
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=512
+	Root string `json:"root"`
+
+	// Paths that its namespaces may read. "*" stands for one whole segment, a
+	// trailing "/**" for everything below; a variable fills a whole segment,
+	// or namespace pay would match the paths of pay-ments. Nothing else may be
+	// read.
+	//
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=512
+	// +listType=atomic
+	Paths []string `json:"paths"`
+}
+
+// EnvironmentList is a list of Environments.
+//
+// +kubebuilder:object:root=true
+type EnvironmentList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []Environment `json:"items"`
+}

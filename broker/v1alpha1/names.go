@@ -1,0 +1,36 @@
+package v1alpha1
+
+// Labels and annotations that Privyseal writes. Users write those of package
+// annotation.
+const (
+	// LabelClaimUID on a target names the claim that owns it. With
+	// onClaimDeleted: Retain it is the only mark of ownership, since an owner
+	// reference would have the garbage collector delete the Secret.
+	LabelClaimUID = Group + "/claim-uid"
+
+	// LabelMadeFrom on a claim says who wrote it: "annotation" for a claim
+	// that the controller made for an annotated workload.
+	LabelMadeFrom = Group + "/made-from"
+
+	// MadeFromAnnotation is the value of LabelMadeFrom on claims made from
+	// annotations.
+	MadeFromAnnotation = "annotation"
+
+	// AnnotationRevisions on a target holds the keyed digests of its content,
+	// key by key, with the sequence at which each came into force. See package
+	// target for the format.
+	AnnotationRevisions = Group + "/revisions"
+
+	// AnnotationSequence on a target is the counter of its last content
+	// change: 0 for the first content it ever had.
+	AnnotationSequence = Group + "/sequence"
+
+	// AnnotationRestartedFor on a pod template lists, sorted, the targets its
+	// pods read with the sequence that the template was last restarted for:
+	// "db=1763800000,tls=0". It only ever moves forward.
+	AnnotationRestartedFor = Group + "/restarted-for"
+
+	// AnnotationStartedWith on a pod lists the targets it reads with the
+	// sequence that the webhook saw at admission, in the same form.
+	AnnotationStartedWith = Group + "/started-with"
+)

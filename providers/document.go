@@ -1,0 +1,47 @@
+package providers
+
+import "context"
+
+// Document is what a store holds at one path.
+type Document struct {
+	// Values by the store's own keys. A string is its bytes; anything else
+	// (number, boolean, list, object) is its JSON.
+	Values map[string]Value
+
+	// Version is the store's version of the document; 0 where it has none.
+	Version int64
+}
+
+// Clear overwrites every value.
+func (d Document) Clear() {
+	for _, value := range d.Values {
+		value.Clear()
+	}
+}
+
+// Request is one document that is wanted.
+type Request struct {
+	Ref Ref
+
+	// Version pins a version; 0 is the newest.
+	Version int64
+}
+
+// Identity is who asks: a store logs in as this tenant, not as Privyseal, so
+// that the store itself denies what the tenant may not read.
+type Identity struct {
+	// Namespace whose service account presents itself.
+	Namespace string
+
+	// Environment of that namespace; empty where it is in none.
+	Environment string
+}
+
+// Reader reads documents from one store as one identity. Implementations are
+// safe for concurrent use.
+//
+// Its errors wrap ErrNotFound, ErrDeleted, ErrDenied, ErrUnavailable or
+// ErrInvalid; one that wraps none of them is treated as ErrUnavailable.
+type Reader interface {
+	Read(ctx context.Context, request Request) (Document, error)
+}

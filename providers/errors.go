@@ -1,0 +1,26 @@
+package providers
+
+import "errors"
+
+// The facts that a Reader reports. A provider wraps them with what it was
+// doing; it never puts a store's response body into an error, since a body can
+// hold the value, the token, or what a tenant's own server chose to say.
+var (
+	// ErrNotFound: the store answered, and there is nothing at the path (nor,
+	// perhaps, a mount that it could lie in).
+	ErrNotFound = errors.New("not found in the store")
+
+	// ErrDeleted: the store answered, and the version at the path was deleted.
+	// It can still be undeleted, so it is not ErrNotFound.
+	ErrDeleted = errors.New("deleted in the store")
+
+	// ErrDenied: the store answered, and refuses the login or the path.
+	ErrDenied = errors.New("denied by the store")
+
+	// ErrUnavailable: the store did not answer, or answered that it cannot
+	// (sealed, standby, overloaded, rate-limited). Ask again later.
+	ErrUnavailable = errors.New("store unavailable")
+
+	// ErrInvalid: the store's configuration cannot work, whenever it is tried.
+	ErrInvalid = errors.New("store configuration invalid")
+)
