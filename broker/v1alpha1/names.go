@@ -21,9 +21,10 @@ const (
 	// target for the format.
 	AnnotationRevisions = Group + "/revisions"
 
-	// AnnotationSequence on a target is the counter of its last content
-	// change: 0 for the first content it ever had.
-	AnnotationSequence = Group + "/sequence"
+	// AnnotationClaim on a target is the name of its claim. Together with
+	// LabelClaimUID it lets a claim that was deleted and made again, or brought
+	// back from a backup under a new UID, take up its own Secret.
+	AnnotationClaim = Group + "/claim"
 
 	// AnnotationRestartedFor on a pod template lists, sorted, the targets its
 	// pods read with the sequence that the template was last restarted for:

@@ -306,6 +306,11 @@ type TargetStatus struct {
 	//
 	// +kubebuilder:validation:MaxLength=64
 	ResourceVersion string `json:"resourceVersion"`
+	// Revision is the keyed digest of the whole content. It tells, when the
+	// Secret was deleted and is made again, whether it is the same content.
+	//
+	// +kubebuilder:validation:MaxLength=64
+	Revision string `json:"revision"`
 }
 
 // Consumers counts workloads that read a target.
