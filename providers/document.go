@@ -19,6 +19,15 @@ func (d Document) Clear() {
 	}
 }
 
+// Clone is a copy that lives and is cleared on its own.
+func (d Document) Clone() Document {
+	values := make(map[string]Value, len(d.Values))
+	for key, value := range d.Values {
+		values[key] = value.Clone()
+	}
+	return Document{Values: values, Version: d.Version}
+}
+
 // Request is one document that is wanted.
 type Request struct {
 	Ref Ref
