@@ -1,0 +1,192 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+)
+
+// module is one Go module of servers. They are modules of their own since each
+// wants other versions of the same libraries.
+type module struct {
+	name    string
+	program string   // file name of what is built
+	links   []string // further names of it: the program acts by its name
+	minutes int      // a cold build on two cores, for the progress line
+	ldflags string
+}
+
+const kubernetesVersion = "1.34.4"
+
+var modules = []module{
+	{name: "etcd", program: "etcd", minutes: 2, ldflags: "-s -w"},
+	{name: "kube", program: "kube", minutes: 10, ldflags: "-s -w" +
+		" -X k8s.io/component-base/version.gitVersion=v" + kubernetesVersion +
+		" -X k8s.io/component-base/version.gitMajor=1" +
+		" -X k8s.io/component-base/version.gitMinor=34",
+		links: []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubectl"}},
+	{name: "vault", program: "vault", minutes: 5, ldflags: "-s -w"},
+	{name: "dns", program: "coredns", minutes: 2, ldflags: "-s -w"},
+	{name: "pause", program: "pause", minutes: 1, ldflags: "-s -w"},
+}
+
+// modulesOf leaves out what a mode does not start.
+func modulesOf(mode Mode) []module {
+	if mode == ModeNode {
+		return modules
+	}
+	return modules[:3]
+}
+
+// servers are built programs.
+type servers struct {
+	Programs map[string]string // name, as "kubelet", to path
+	Key      string            // over all modules' content: one key, one set of servers
+}
+
+// buildAll builds what is not in the cache yet.
+func buildAll(ctx context.Context, config Config) (servers, error) {
+	built := servers{Programs: map[string]string{}}
+	if config.Source == "" {
+		return built, errNoSource
+	}
+	all := sha256.New()
+	io.WriteString(all, starterKey())
+	version := goVersion(ctx)
+	for _, m := range modulesOf(config.Mode) {
+		key, err := contentKey(filepath.Join(config.Source, m.name), version+m.ldflags)
+		if err != nil {
+			return built, fmt.Errorf("reading module %s: %w", m.name, err)
+		}
+		dir := filepath.Join(config.Cache, m.name+"-"+key)
+		if err := buildOnce(ctx, config, m, dir); err != nil {
+			return built, fmt.Errorf("building %s: %w", m.name, err)
+		}
+		io.WriteString(all, m.name+key)
+		for _, name := range append([]string{m.program}, m.links...) {
+			built.Programs[name] = filepath.Join(dir, name)
+		}
+	}
+	built.Key = hex.EncodeToString(all.Sum(nil))[:16]
+	return built, nil
+}
+
+// The starter's own sources: they hold the servers' command lines, so a lab
+// that another version of them started is not this checkout's lab.
+//
+//go:embed *.go go.mod
+var starterSources embed.FS
+
+func starterKey() string {
+	key, err := keyOf(starterSources, runtime.Version())
+	if err != nil {
+		panic(err) // an embedded file cannot be unreadable
+	}
+	return key
+}
+
+// contentKey is a digest of what a module's program is made from.
+func contentKey(dir, salt string) (string, error) { return keyOf(os.DirFS(dir), salt) }
+
+func keyOf(files fs.FS, salt string) (string, error) {
+	entries, err := fs.ReadDir(files, ".")
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.New()
+	fmt.Fprintln(sum, salt)
+	for _, entry := range entries { // sorted by name
+		name := entry.Name()
+		source := strings.HasSuffix(name, ".go") && !strings.HasSuffix(name, "_test.go")
+		if !source && name != "go.mod" && name != "go.sum" {
+			continue
+		}
+		content, err := fs.ReadFile(files, name)
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(sum, "%s %d\n", name, len(content))
+		sum.Write(content)
+	}
+	return hex.EncodeToString(sum.Sum(nil))[:16], nil
+}
+
+// buildOnce makes dir with the module's program in it, unless it is there. A
+// lock keeps two checkouts from building the same; the name comes last, so
+// that a folder with that name is always whole.
+func buildOnce(ctx context.Context, config Config, m module, dir string) error {
+	if exists(dir) {
+		return nil
+	}
+	unlock, err := lock(ctx, dir+".lock")
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if exists(dir) {
+		return nil
+	}
+	fmt.Printf("building %s: takes about %d min the first time on two cores\n", m.name, m.minutes)
+	scratch, err := os.MkdirTemp(config.Cache, m.name+"-building-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(scratch)
+	if err := os.Chmod(scratch, 0o755); err != nil {
+		return err
+	}
+	started := time.Now()
+	if err := compile(ctx, filepath.Join(config.Source, m.name), filepath.Join(scratch, m.program), m); err != nil {
+		return err
+	}
+	for _, link := range m.links {
+		if err := os.Symlink(m.program, filepath.Join(scratch, link)); err != nil {
+			return err
+		}
+	}
+	fmt.Printf("built %s (%.0f s)\n", m.name, time.Since(started).Seconds())
+	return os.Rename(scratch, dir)
+}
+
+// compile shows a sign of life while the Go tool works in silence.
+func compile(ctx context.Context, source, program string, m module) error {
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags="+m.ldflags, "-o", program, ".")
+	cmd.Dir = source
+	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "GOFLAGS=") }),
+		"CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=", "GOOS=linux", "GOARCH=amd64")
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	started, beat := time.Now(), time.NewTicker(8*time.Second)
+	defer beat.Stop()
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-beat.C:
+			fmt.Printf("  still building %s: %.0f s\n", m.name, time.Since(started).Seconds())
+		}
+	}
+}
+
+func goVersion(ctx context.Context) string {
+	out, err := exec.CommandContext(ctx, "go", "env", "GOVERSION").Output()
+	if err != nil {
+		return runtime.Version()
+	}
+	return strings.TrimSpace(string(out))
+}

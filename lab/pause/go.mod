@@ -1,0 +1,3 @@
+module github.com/privyseal/privyseal/lab/pause
+
+go 1.26.0
