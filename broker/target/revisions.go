@@ -1,7 +1,6 @@
 package target
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -171,17 +170,17 @@ func (r Revisions) advance(wanted digests, now int64) Revisions {
 }
 
 // rekeyed is the same history under another install key: each key's newest
-// digest becomes the one of its live value, wherever it stands, and digests of
-// older values stay as marks that differ from it. Nothing changed, so no
-// sequence moves and nobody is restarted.
-func (r Revisions) rekeyed(kid string, live digests) Revisions {
+// digest is renewed wherever it stands, and digests of older values stay as
+// marks that differ from it. Nothing changed, so no sequence moves and nobody
+// is restarted.
+func (r Revisions) rekeyed(kid string, renew func(key, newest string) string) Revisions {
 	next := Revisions{KID: kid, Keys: make(map[string][]Revision, len(r.Keys))}
 	for key, entries := range r.Keys {
 		newest := entries[0].Digest
 		renewed := slices.Clone(entries)
 		for i, entry := range renewed {
 			if entry.Digest == newest && newest != "" {
-				renewed[i].Digest = cmp.Or(live[key], newest)
+				renewed[i].Digest = renew(key, newest)
 			}
 		}
 		next.Keys[key] = renewed
