@@ -1,0 +1,143 @@
+# Everything here works on a fresh clone with Go, make, git and gcc; the first
+# lab builds its servers, which takes minutes once.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# The programs of others that tools/go.mod pins, built once and shared by all
+# clones until a version of theirs or of Go changes.
+key := $(shell { go version; cat tools/go.mod tools/go.sum; } 2>/dev/null | sha256sum | cut -c1-16)
+tools := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/privyseal-tools/$(key)
+
+# Nothing may meet the cluster or the Vault that its user happens to be logged
+# in to. Only LAB=external takes what it is given.
+ifneq ($(LAB),external)
+unexport VAULT_ADDR VAULT_TOKEN VAULT_NAMESPACE VAULT_CACERT VAULT_CLIENT_CERT VAULT_CLIENT_KEY VAULT_SKIP_VERIFY
+endif
+unexport KUBECONFIG KUBERNETES_SERVICE_HOST KUBERNETES_SERVICE_PORT HELM_NAMESPACE HELM_KUBECONTEXT
+
+image := privyseal/privyseal:dev
+authorities := $(wildcard /etc/ssl/certs/ca-certificates.crt)
+
+.PHONY: help
+help: ## Show what there is to do
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+## The lab ##
+
+.PHONY: demo
+demo: image bin/helm ## Show the way of a secret on a real Kubernetes with a real Vault
+	@./examples/demo.sh
+
+.PHONY: demo-down
+demo-down: lab-down ## End the demo
+
+.PHONY: lab
+lab: check ## Start a lab, or find the one that runs
+	@bin/lab up
+
+.PHONY: lab-down
+lab-down: bin/lab ## End the lab; its state stays for the next one
+	@bin/lab down
+
+.PHONY: lab-clean
+lab-clean: bin/lab ## End the lab and remove its state
+	@bin/lab clean
+
+.PHONY: check
+check: go bin/lab
+	@bin/lab check
+
+.PHONY: go
+go:
+	@[ "$$(uname -sm)" = "Linux x86_64" ] || { echo "this is $$(uname -sm): the lab needs Linux on x86-64" >&2; exit 1; }
+	@command -v go >/dev/null || { echo "go is missing: install $$(sed -n 's/^go /Go /p' go.mod) or newer, from go.dev" >&2; exit 1; }
+
+## Tests ##
+
+# Packages whose tests use the lab share it, so they run one by one.
+labTests = $(shell go list -f '{{range .TestImports}}{{if eq . "$(brokertest)"}}{{$$.ImportPath}}{{end}}{{end}} {{range .XTestImports}}{{if eq . "$(brokertest)"}}{{$$.ImportPath}}{{end}}{{end}}' ./...)
+brokertest := github.com/privyseal/privyseal/broker/brokertest
+race := go test -json -race -count=1 -timeout 25m
+
+# LAB=control-plane has no node to give the image to; its tests skip, and say so.
+onNode := $(if $(filter node,$(or $(LAB),node)),image,lab)
+
+.PHONY: test
+test: $(onNode) bin/helm bin/testsum ## Run all tests, on a lab where they need one
+	@bin/testsum \
+		-- $(race) $(filter-out $(labTests),$(shell go list ./...)) \
+		$(if $(strip $(labTests)),-- $(race) -p 1 $(sort $(labTests))) \
+		-- go -C lab test -json -count=1 ./... \
+		-- go -C tools test -json -count=1 ./...
+
+.PHONY: fuzz
+fuzz: ## Fuzz every parser for a few seconds
+	@list=$$(go test -list '^Fuzz' ./...); \
+	awk '/^Fuzz/ {names[++n] = $$1} /^ok/ {for (i = 1; i <= n; i++) print $$2, names[i]; n = 0}' <<<"$$list" | \
+	while read -r package name; do \
+		echo "fuzz  $$package.$$name"; \
+		go test -run '^$$' -fuzz "^$$name\$$" -fuzztime 5s "$$package" </dev/null; \
+	done
+
+## Checks ##
+
+.PHONY: lint
+lint: $(addprefix $(tools)/,errcheck go-errorlint revive staticcheck) ## Look for what reviewers would
+	@tools/lint.sh $(tools)
+
+.PHONY: chart-check
+chart-check: $(tools)/helm ## Check the chart: what it renders, what it allows, what it refuses
+	@$(tools)/helm lint --strict --quiet charts/privyseal
+	@go -C tools test -count=1 ./chart
+
+## Generated files ##
+
+definitions := bin/definitions
+generated := broker/v1alpha1/zz_generated.deepcopy.go charts/privyseal/templates/crds charts/privyseal/README.md
+
+.PHONY: generate
+generate: $(tools)/controller-gen ## Write the generated files: deepcopy, CRDs, the table of values
+	@rm -rf $(definitions)
+	@$(tools)/controller-gen object crd paths=./broker/v1alpha1 output:crd:dir=$(definitions)
+	@go -C tools run ./crds -from $(CURDIR)/$(definitions) -to $(CURDIR)/charts/privyseal/templates/crds
+	@go -C tools run ./values -values $(CURDIR)/charts/privyseal/values.yaml -readme $(CURDIR)/charts/privyseal/README.md
+
+.PHONY: generate-check
+generate-check: generate ## Prove that the generated files are current
+	@git --no-pager diff --exit-code -- $(generated)
+	@new=$$(git ls-files --others --exclude-standard -- $(generated)); \
+	[ -z "$$new" ] || { echo "generated, and not in git: $$new" >&2; exit 1; }
+
+## Programs ##
+
+.PHONY: build
+build: ## Build bin/privyseal
+	@CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o bin/privyseal ./cmd/privyseal
+
+.PHONY: image
+image: build lab ## Make the image of bin/privyseal and give it to the lab's node
+	@bin/lab image $(image) --entrypoint /privyseal --user 65532:65532 \
+		bin/privyseal=/privyseal $(authorities:%=%=%)
+
+# The Go tool knows better than make whether these are current.
+.PHONY: bin/lab bin/testsum bin/helm
+bin/lab: go
+	@go -C lab build -o $(CURDIR)/$@ .
+bin/testsum:
+	@go -C tools build -o $(CURDIR)/$@ ./testsum
+bin/helm: $(tools)/helm
+	@mkdir -p bin && ln -sf $< $@
+
+# Helm cannot know by itself for which Kubernetes it renders.
+helmVersion = $(shell sed -n 's|^\thelm.sh/helm/v3 \(v[^ ]*\).*|\1|p' tools/go.mod)
+kubeMinor = $(shell sed -n 's|^\tk8s.io/client-go v0.\([0-9]*\).*|\1|p' tools/go.mod)
+$(tools)/helm: flags = $(foreach at,chartutil lint/rules,\
+	-X helm.sh/helm/v3/pkg/$(at).k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/$(at).k8sVersionMinor=$(kubeMinor)) \
+	-X helm.sh/helm/v3/internal/version.version=$(helmVersion)
+$(tools)/%:
+	@echo "building $* into $(@D)"
+	@program=$$(go -C tools list tool | grep "/$*$$"); \
+	mkdir -p $(@D) && go -C tools build -ldflags "-s -w $(flags)" -o $@.$$$$ "$$program" && mv $@.$$$$ $@
