@@ -36,8 +36,8 @@ var modules = []module{
 		" -X k8s.io/component-base/version.gitMajor=1" +
 		" -X k8s.io/component-base/version.gitMinor=34",
 		links: []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubectl"}},
-	{name: "vault", program: "vault", minutes: 5, ldflags: "-s -w"},
-	{name: "dns", program: "coredns", minutes: 2, ldflags: "-s -w"},
+	{name: "vault", program: "vault", minutes: 6, ldflags: "-s -w"},
+	{name: "dns", program: "coredns", minutes: 3, ldflags: "-s -w"},
 	{name: "pause", program: "pause", minutes: 1, ldflags: "-s -w"},
 }
 

@@ -86,6 +86,8 @@ func (s *supervisor) obey(ctx context.Context, verb, name string, say func(strin
 	switch verb {
 	case "follow": // the start's progress
 		return s.story.read(ctx, say)
+	case "await": // its end only
+		return s.story.read(ctx, func(string) {})
 	case "status":
 		s.status(say)
 		return nil

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path"
@@ -119,7 +120,8 @@ func (pic picture) give(ctx context.Context, inside commander) (fresh bool, err 
 	if err != nil {
 		return false, fmt.Errorf("listing the node's images: %w", err)
 	}
-	if hasImage(string(known), pic.tag, id.String()) {
+	old := findImage(string(known), pic.tag)
+	if slices.Contains(old, id.String()) {
 		return false, nil
 	}
 	tag, err := name.NewTag(pic.tag)
@@ -138,24 +140,42 @@ func (pic picture) give(ctx context.Context, inside commander) (fresh bool, err 
 	if out, err := load.CombinedOutput(); err != nil {
 		return false, fmt.Errorf("importing the image: %w: %s", err, bytes.TrimSpace(out))
 	}
-	return true, nil
+	return true, forget(ctx, inside, old)
 }
 
-// hasImage reads containerd's listing: name, type, digest. The node's runtime
-// lists each image by its configuration's digest too.
-func hasImage(listing, tag, id string) bool {
-	var byName, byID string
+// forget removes the images that had the name before; what a container still
+// runs from stays until it ends.
+func forget(ctx context.Context, inside commander, ids []string) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	remove, err := inside(ctx, append([]string{"ctr", "-n", "k8s.io", "images", "rm"}, ids...)...)
+	if err != nil {
+		return err
+	}
+	if out, err := remove.CombinedOutput(); err != nil {
+		return fmt.Errorf("removing the image before: %w: %s", err, bytes.TrimSpace(out))
+	}
+	return nil
+}
+
+// findImage reads containerd's listing (name, type, digest) and gives the IDs
+// of the image with that name. The node's runtime lists each image under its
+// ID, its configuration's digest, too; both names have one digest.
+func findImage(listing, tag string) []string {
+	var digest string
+	ids := map[string][]string{}
 	for line := range strings.Lines(listing) {
 		fields := strings.Fields(line)
 		switch {
 		case len(fields) < 3:
 		case fields[0] == tag || strings.HasSuffix(fields[0], "/"+tag):
-			byName = fields[2]
-		case fields[0] == id:
-			byID = fields[2]
+			digest = fields[2]
+		case strings.HasPrefix(fields[0], "sha256:"):
+			ids[fields[2]] = append(ids[fields[2]], fields[0])
 		}
 	}
-	return byName != "" && byName == byID
+	return ids[digest]
 }
 
 // make has one layer, and no time but 1970.
@@ -227,21 +247,12 @@ func (pic picture) layer() ([]byte, error) {
 			}
 		}
 	}
-	for _, n := range sorted(entries) {
+	for _, n := range slices.Sorted(maps.Keys(entries)) {
 		if err := entries[n](n); err != nil {
 			return nil, err
 		}
 	}
 	return content.Bytes(), out.Close()
-}
-
-func sorted[V any](of map[string]V) []string {
-	var keys []string
-	for key := range of {
-		keys = append(keys, key)
-	}
-	slices.Sort(keys)
-	return keys
 }
 
 func header(name string, kind byte, mode, size int64) *tar.Header {

@@ -97,7 +97,11 @@ func run(ctx context.Context, args []string) error {
 func command(ctx context.Context, config Config, verb string, args []string) error {
 	switch verb {
 	case "check":
-		return check(ctx, config)
+		if err := check(ctx, config); err != nil {
+			return err
+		}
+		fmt.Printf("all that a lab of mode %s needs is here\n", config.Mode)
+		return nil
 	case "build":
 		_, err := buildAll(ctx, config)
 		return err

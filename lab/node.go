@@ -76,7 +76,7 @@ var bridge = map[string]any{
 		"ipam": map[string]any{
 			"type":   "host-local",
 			"ranges": []any{[]any{map[string]any{"subnet": podRange}}},
-			"routes": []any{map[string]any{"dst": "0.0.0.0/0"}},
+			"routes": []any{map[string]any{"dst": labRange}}, // a dial to anywhere else is refused in the pod
 		},
 	}},
 }

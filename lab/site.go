@@ -30,6 +30,7 @@ type site struct {
 }
 
 const (
+	labRange     = "198.18.0.0/15"
 	podRange     = "198.18.0.0/24"
 	serviceRange = "198.19.0.0/16"
 	apiService   = "198.19.0.1" // the kubernetes Service: the range's first

@@ -26,7 +26,7 @@ type supervisor struct {
 	started time.Time
 }
 
-const upTimeout = 3 * time.Minute
+const upTimeout = 5 * time.Minute // a busy machine; an idle one needs ten seconds
 
 // runSupervisor is the lab's own process; state is its state folder.
 func runSupervisor(stateFolder string) error {

@@ -73,10 +73,12 @@ func up(ctx context.Context, config Config) error {
 	}
 	switch {
 	case live && r.Key == built.Key && r.Memory == config.VaultMemory:
-		err := ask(ctx, config.State, "follow", indent{"  "})
+		err := ask(ctx, config.State, "await", os.Stdout)
 		if err == nil {
 			fmt.Printf("the lab %q is up already (pid %d)\n", config.Name, r.PID)
 			return config.writeEnv()
+		} else if ctx.Err() != nil {
+			return errGoesOn
 		}
 		fmt.Printf("the lab %q is there but not up (%v): starting it again\n", config.Name, err)
 	case live:
@@ -130,14 +132,19 @@ func startLab(ctx context.Context, config Config, built servers) error {
 	return follow(ctx, config, cmd)
 }
 
+var errGoesOn = errors.New("interrupted; the lab's start goes on: lab up follows it, lab down ends it")
+
 // follow prints the start's progress until the lab is up.
 func follow(ctx context.Context, config Config, cmd *exec.Cmd) error {
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	for {
 		err := ask(ctx, config.State, "follow", indent{"  "})
-		if err == nil || ctx.Err() != nil {
-			return err
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return errGoesOn
 		}
 		if !errors.Is(err, errDown) { // it says itself what went wrong
 			<-ended
@@ -370,7 +377,9 @@ func (c Config) insideCommand(ctx context.Context, args ...string) (*exec.Cmd, e
 		return nil, err
 	}
 	if c.Mode == ModeNode {
-		args = append([]string{"nsenter", "--target", fmt.Sprint(r.PID), "--mount", "--net", "--pid", "--wd=/", "--"}, args...)
+		here, _ := os.Getwd() // entering a mount namespace loses it
+		args = append([]string{"nsenter", "--target", fmt.Sprint(r.PID), "--mount", "--net", "--pid", "--",
+			"sh", "-c", `cd "$0" 2>/dev/null || cd /; exec "$@"`, here}, args...)
 	}
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Env = append(os.Environ(), env.lines()...)
