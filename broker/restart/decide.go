@@ -1,0 +1,196 @@
+package restart
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/privyseal/privyseal/broker/target"
+	"github.com/privyseal/privyseal/broker/v1alpha1"
+)
+
+// Facts are all that is judged about one workload, gathered before.
+type Facts struct {
+	// Never: the workload's template says privyseal.io/restart: never.
+	Never bool
+	// RestartedFor is the template's privyseal.io/restarted-for; none where it
+	// has none, or one that is malformed.
+	RestartedFor map[string]int64
+	// TemplateReads is what pods made from the template now would read by the
+	// template's own references.
+	TemplateReads Reads
+	// Pods are the live ones: neither finished nor being deleted. A pod that
+	// is being deleted will be gone whatever we do, and its successor reads
+	// what is there now.
+	Pods []Pod
+	// Targets holds those that are ours, among the Secrets that pods and
+	// template read, by name. Other Secrets are not judged.
+	Targets map[string]Target
+	// Held says what keeps the workload from replacing its pods once its
+	// template is patched; empty, as Rolling, where nothing does.
+	Held Standing
+}
+
+// Pod is one live pod of the workload.
+type Pod struct {
+	Reads    Reads
+	Evidence Evidence
+}
+
+// Target is a Secret of ours.
+type Target struct {
+	Revisions target.Revisions
+	// Restart is its claim's policy; empty means Auto.
+	Restart v1alpha1.RestartPolicy
+}
+
+// Standing says how a workload stands to a target that it reads.
+type Standing string
+
+const (
+	// Current: every live pod holds the present content of what it reads.
+	Current Standing = "current"
+	// Rolling: stale, and the restart is due or its rollout under way.
+	Rolling Standing = "rolling"
+	// HeldByWorkload: stale, and the template says privyseal.io/restart: never.
+	HeldByWorkload Standing = "workload-never"
+	// HeldByClaim: stale, and the claim says restart: Never.
+	HeldByClaim Standing = "claim-never"
+	// HeldByPause: the template is patched, but the Deployment is paused.
+	HeldByPause Standing = "paused"
+	// HeldByOnDelete: the template is patched, and the pods wait to be deleted
+	// by hand.
+	HeldByOnDelete Standing = "on-delete"
+	// HeldByPartition: the template is patched, but the StatefulSet's
+	// partition keeps pods on the old one.
+	HeldByPartition Standing = "partition"
+	// Stuck: the rollout has been under way for too long.
+	Stuck Standing = "stuck"
+)
+
+// Decision is what to do about one workload.
+type Decision struct {
+	// Stale are the targets of which a live pod holds an old content, sorted.
+	Stale []Stale
+	// Patch is the template's next restarted-for; nil: leave the template. It
+	// covers every target of ours that the workload reads, so that one rollout
+	// serves all that changed.
+	Patch map[string]int64
+}
+
+// Stale is one target whose old content a live pod holds.
+type Stale struct {
+	Target string
+	// Keys that the workload reads and that have changed, sorted.
+	Keys []string
+	// Sequence at which the last of them changed.
+	Sequence int64
+	// Cause: the claim wants its consumers restarted, and no patch has covered
+	// the change.
+	Cause bool
+	// Standing says what becomes of it.
+	Standing Standing
+}
+
+// Decide says which targets a workload is stale for and whether its template
+// is to be patched. The rules:
+//
+//   - A target's change is a cause if a live pod holds an old content of a key
+//     that it reads, the claim says Auto, and the template's restarted-for has
+//     not reached the change. Once it has, nothing is patched, whatever the
+//     pods say: their rollout is running or held, and we wait.
+//   - The workload's never wins over everything.
+//   - A target whose claim says Never is no cause. When the template is
+//     patched for another cause it is covered all the same, since the new pods
+//     do hold its present content.
+//   - Counters only move forward. Those of targets that nobody reads any more
+//     are dropped, or the line would grow with every renamed claim.
+//
+// It follows that a workload without live pods is never stale.
+func Decide(facts Facts) Decision {
+	decision := Decision{Stale: facts.stale()}
+	if !facts.Never && slices.ContainsFunc(decision.Stale, func(s Stale) bool { return s.Cause }) {
+		decision.Patch = facts.covering()
+	}
+	for i := range decision.Stale {
+		decision.Stale[i].Standing = facts.standing(decision.Stale[i], decision.Patch)
+	}
+	return decision
+}
+
+// stale lists the targets of which a live pod holds an old content.
+func (f Facts) stale() []Stale {
+	var list []Stale
+	for _, name := range slices.Sorted(maps.Keys(f.Targets)) {
+		keys := f.staleKeys(name)
+		if len(keys) == 0 {
+			continue
+		}
+		stale := Stale{Target: name, Keys: keys}
+		for _, key := range keys {
+			stale.Sequence = max(stale.Sequence, f.Targets[name].Revisions.Keys[key][0].Sequence)
+		}
+		stale.Cause = f.Targets[name].Restart != v1alpha1.RestartNever && !f.covers(name, stale.Sequence)
+		list = append(list, stale)
+	}
+	return list
+}
+
+// staleKeys of a target, over all live pods, sorted.
+func (f Facts) staleKeys(name string) []string {
+	var keys []string
+	for _, pod := range f.Pods {
+		if reads, any := pod.Reads[name]; any {
+			keys = append(keys, f.Targets[name].Revisions.StaleKeys(pod.Evidence.Of(name), counting(reads))...)
+		}
+	}
+	slices.Sort(keys)
+	return slices.Compact(keys)
+}
+
+// counting are the keys read that a pod can be stale for. A rotation leaves
+// the value before under <key>_previous for those who still need it; that it
+// comes and goes is nobody's cause to restart.
+func counting(reads Keys) func(key string) bool {
+	return func(key string) bool { return reads.Has(key) && !strings.HasSuffix(key, "_previous") }
+}
+
+// covers says whether the template was restarted for a change already. A
+// target that the line does not name was never restarted for, not even for
+// sequence 0.
+func (f Facts) covers(name string, sequence int64) bool {
+	restarted, named := f.RestartedFor[name]
+	return named && restarted >= sequence
+}
+
+// covering is the line that covers everything the workload reads.
+func (f Facts) covering() map[string]int64 {
+	line := map[string]int64{}
+	cover := func(reads Reads) {
+		for name := range reads {
+			restarted, named := f.RestartedFor[name]
+			known, ours := f.Targets[name]
+			if named || ours {
+				line[name] = max(restarted, known.Revisions.Sequence())
+			}
+		}
+	}
+	cover(f.TemplateReads)
+	for _, pod := range f.Pods {
+		cover(pod.Reads)
+	}
+	return line
+}
+
+// standing of a stale target, given the patch that is to be made.
+func (f Facts) standing(stale Stale, patch map[string]int64) Standing {
+	switch {
+	case patch != nil || f.covers(stale.Target, stale.Sequence):
+		return cmp.Or(f.Held, Rolling)
+	case f.Never:
+		return HeldByWorkload
+	default:
+		return HeldByClaim
+	}
+}

@@ -1,0 +1,43 @@
+// Package restart restarts the workloads whose pods hold an old value, each
+// exactly once for one change.
+//
+// What a pod holds cannot be seen: kubelet reads the Secret when it starts the
+// container, and environment variables never change after that. So it is
+// judged by counters. A target's history says which content of each key came
+// into force at which sequence (package target); the pod's evidence says up to
+// which sequence it was certainly started. It is stale if a key that it reads
+// had another content then than now. Back to the old content is back to
+// current: nobody is restarted for A → B → A who still holds A.
+//
+// A restart is one patch of the pod template:
+//
+//	privyseal.io/restarted-for: "db=1763800000,tls=0"
+//
+// The pods made from it inherit the line, which is their evidence. A change is
+// covered once the line has reached its sequence, and a covered change is
+// never patched for again, however long its rollout takes or whatever holds it
+// up. The line only moves forward, and the patch tests the value that it was
+// computed from, so neither a leader that does not know yet that it was
+// deposed nor a crash between the patch and the next line of code can double a
+// rollout. Nothing that matters is kept in memory: after a start, everything
+// stale is found again from what is.
+//
+// The package has three parts that know nothing of each other's work: a pure
+// core (ReadsOf, EvidenceOf, Decide), the one patch, and the ceremony of
+// caches and queues around them (Controller).
+//
+// Left alone are Jobs and CronJobs, whose next run reads the new value, and
+// pods without a controller, which nobody would make again.
+//
+// # Rights
+//
+// The controller's service account needs, cluster-wide or in each of its
+// namespaces:
+//
+//	""            secrets                                get, list, watch (metadata only)
+//	""            pods                                   list, watch
+//	apps          replicasets                            list, watch (metadata only)
+//	apps          deployments, statefulsets, daemonsets  get, list, watch, patch
+//	privyseal.io  secretclaims                           list, watch
+//	events.k8s.io events                                 create, patch
+package restart

@@ -1,0 +1,122 @@
+package restart
+
+import (
+	"maps"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// Reads says what a pod reads of Secrets, by the Secret's name.
+type Reads map[string]Keys
+
+// Keys are those that a pod reads of one Secret.
+type Keys struct {
+	// All: the whole Secret, by envFrom or by a volume without items. Keys
+	// that appear later are read too.
+	All bool
+	// Names are the keys read one by one.
+	Names map[string]bool
+}
+
+// Has says whether the key is among them.
+func (k Keys) Has(key string) bool { return k.All || k.Names[key] }
+
+// ReadsOf is what a pod of this spec reads into its containers' environment
+// and files: env, envFrom, secret volumes and the secret sources of projected
+// volumes, in init containers as in others, optional or not.
+//
+// Image pull secrets and the secrets of CSI and other drivers are not among
+// them, for they are used by kubelet and drivers and no running container
+// holds them. Ephemeral containers come and go by a person's hand.
+func ReadsOf(spec *corev1.PodSpec) Reads {
+	reads := Reads{}
+	for _, containers := range [][]corev1.Container{spec.InitContainers, spec.Containers} {
+		for i := range containers {
+			reads.addContainer(&containers[i])
+		}
+	}
+	for i := range spec.Volumes {
+		reads.addVolume(&spec.Volumes[i])
+	}
+	return reads
+}
+
+func (r Reads) addContainer(container *corev1.Container) {
+	for _, env := range container.Env {
+		if env.ValueFrom != nil && env.ValueFrom.SecretKeyRef != nil {
+			r.addKey(env.ValueFrom.SecretKeyRef.Name, env.ValueFrom.SecretKeyRef.Key)
+		}
+	}
+	for _, from := range container.EnvFrom {
+		if from.SecretRef != nil {
+			r.addAll(from.SecretRef.Name)
+		}
+	}
+}
+
+func (r Reads) addVolume(volume *corev1.Volume) {
+	if volume.Secret != nil {
+		r.addItems(volume.Secret.SecretName, volume.Secret.Items)
+	}
+	if volume.Projected == nil {
+		return
+	}
+	for _, source := range volume.Projected.Sources {
+		if source.Secret != nil {
+			r.addItems(source.Secret.Name, source.Secret.Items)
+		}
+	}
+}
+
+// addItems: kubelet takes no items for all keys.
+func (r Reads) addItems(secret string, items []corev1.KeyToPath) {
+	if len(items) == 0 {
+		r.addAll(secret)
+	}
+	for _, item := range items {
+		r.addKey(secret, item.Key)
+	}
+}
+
+func (r Reads) addAll(secret string) {
+	if secret != "" {
+		r[secret] = Keys{All: true}
+	}
+}
+
+func (r Reads) addKey(secret, key string) {
+	keys := r[secret]
+	if secret == "" || keys.All {
+		return
+	}
+	if keys.Names == nil {
+		keys.Names = map[string]bool{}
+	}
+	keys.Names[key] = true
+	r[secret] = keys
+}
+
+// secrets are the names of the Secrets read, sorted.
+func (r Reads) secrets() []string { return slices.Sorted(maps.Keys(r)) }
+
+// spec is the smallest pod spec that reads the same; see KeepPod.
+func (r Reads) spec() corev1.PodSpec {
+	if len(r) == 0 {
+		return corev1.PodSpec{}
+	}
+	var container corev1.Container
+	for _, secret := range r.secrets() {
+		name := corev1.LocalObjectReference{Name: secret}
+		if r[secret].All {
+			container.EnvFrom = append(container.EnvFrom,
+				corev1.EnvFromSource{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: name}})
+			continue
+		}
+		for _, key := range slices.Sorted(maps.Keys(r[secret].Names)) {
+			container.Env = append(container.Env, corev1.EnvVar{ValueFrom: &corev1.EnvVarSource{
+				SecretKeyRef: &corev1.SecretKeySelector{LocalObjectReference: name, Key: key}}})
+		}
+	}
+	return corev1.PodSpec{Containers: []corev1.Container{container}}
+}
