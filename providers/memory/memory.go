@@ -1,0 +1,160 @@
+// Package memory is a store in memory, for tests and first steps. It tells the
+// same facts as a real one, on demand: a document that is not there, that was
+// deleted, that may not be read, and a store that does not answer.
+//
+// It keeps values unguarded and clears nothing: it is no place for a secret.
+package memory
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+
+	"github.com/privyseal/privyseal/providers"
+)
+
+// Store holds documents. Its zero value is empty and ready. It is safe for
+// concurrent use.
+type Store struct {
+	mu        sync.Mutex
+	documents map[providers.Ref]*history
+	fail      error
+	reads     int
+}
+
+// history is the versions of a document, of which the first is 1.
+type history struct {
+	versions []version
+	denied   bool
+}
+
+type version struct {
+	values  map[string][]byte
+	deleted bool
+}
+
+var _ providers.Reader = (*Store)(nil)
+
+// Set writes the next version of a document and returns its number. A string
+// or []byte is kept as it is, anything else as its JSON; what has none panics.
+func (s *Store) Set(ref providers.Ref, values map[string]any) int64 {
+	kept := make(map[string][]byte, len(values))
+	for key, value := range values {
+		kept[key] = encode(value)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := s.history(ref)
+	h.versions = append(h.versions, version{values: kept})
+	return int64(len(h.versions))
+}
+
+// Delete removes a document with all its versions.
+func (s *Store) Delete(ref providers.Ref) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.documents, ref)
+}
+
+// SoftDelete deletes the newest version of a document, which stays known.
+func (s *Store) SoftDelete(ref providers.Ref) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h := s.history(ref); len(h.versions) > 0 {
+		h.versions[len(h.versions)-1].deleted = true
+	}
+}
+
+// Deny refuses every read of a path, whether there is a document or not.
+func (s *Store) Deny(ref providers.Ref) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.history(ref).denied = true
+}
+
+// Fail makes every read fail with err, which should wrap one of the facts of
+// package providers. Nil ends it.
+func (s *Store) Fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fail = err
+}
+
+// Reads is the number of reads so far.
+func (s *Store) Reads() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.reads
+}
+
+// Read implements providers.Reader.
+func (s *Store) Read(ctx context.Context, request providers.Request) (providers.Document, error) {
+	document, err := s.read(ctx, request)
+	if err != nil {
+		return providers.Document{}, fmt.Errorf("reading %s: %w", request.Ref, err)
+	}
+	return document, nil
+}
+
+func (s *Store) read(ctx context.Context, request providers.Request) (providers.Document, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reads++
+	h, ok := s.documents[request.Ref]
+	switch {
+	case ctx.Err() != nil:
+		return providers.Document{}, ctx.Err()
+	case s.fail != nil:
+		return providers.Document{}, s.fail
+	case request.Ref.IsZero() || request.Version < 0:
+		return providers.Document{}, providers.ErrInvalid
+	case ok && h.denied:
+		return providers.Document{}, providers.ErrDenied
+	case !ok || len(h.versions) == 0 || request.Version > int64(len(h.versions)):
+		return providers.Document{}, providers.ErrNotFound
+	}
+	number := request.Version
+	if number == 0 {
+		number = int64(len(h.versions))
+	}
+	wanted := h.versions[number-1]
+	if wanted.deleted {
+		return providers.Document{}, providers.ErrDeleted
+	}
+	document := providers.Document{Values: make(map[string]providers.Value, len(wanted.values)), Version: number}
+	for key, value := range wanted.values {
+		document.Values[key] = providers.NewValue(bytes.Clone(value))
+	}
+	return document, nil
+}
+
+// history of a path, made if there is none. The lock is held.
+func (s *Store) history(ref providers.Ref) *history {
+	h, ok := s.documents[ref]
+	if !ok {
+		if s.documents == nil {
+			s.documents = make(map[providers.Ref]*history)
+		}
+		h = &history{}
+		s.documents[ref] = h
+	}
+	return h
+}
+
+func encode(value any) []byte {
+	switch value := value.(type) {
+	case string:
+		return []byte(value)
+	case []byte:
+		return bytes.Clone(value)
+	}
+	var out bytes.Buffer
+	encoder := json.NewEncoder(&out)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(value); err != nil {
+		panic(fmt.Sprintf("memory: a %T has no JSON: %v", value, err))
+	}
+	return bytes.TrimSuffix(out.Bytes(), []byte("\n"))
+}
