@@ -169,3 +169,27 @@ func (r Rules) describe(namespace string) string {
 	}
 	return strings.Join(described, ", ")
 }
+
+// Expand fills {{ .Environment }} and {{ .Namespace }} into a text that is no
+// path, such as a login role. Anything else in braces is an error, which wraps
+// ErrPattern.
+func Expand(text, environment, namespace string) (string, error) {
+	var expanded strings.Builder
+	for rest := text; ; {
+		before, after, found := strings.Cut(rest, "{{")
+		expanded.WriteString(before)
+		if !found {
+			return expanded.String(), nil
+		}
+		inner, tail, closed := strings.Cut(after, "}}")
+		switch variable := strings.TrimSpace(inner); {
+		case closed && variable == ".Environment":
+			expanded.WriteString(environment)
+		case closed && variable == ".Namespace":
+			expanded.WriteString(namespace)
+		default:
+			return "", fmt.Errorf("%w: %q: a variable is %s or %s", ErrPattern, text, variableEnvironment, variableNamespace)
+		}
+		rest = tail
+	}
+}

@@ -117,3 +117,20 @@ func FuzzResolve(f *testing.F) {
 		}
 	})
 }
+
+func TestExpandFillsARole(t *testing.T) {
+	for text, want := range map[string]string{
+		"privyseal":                             "privyseal",
+		"privyseal-{{ .Namespace }}":            "privyseal-pay",
+		"{{.Environment}}-{{ .Namespace }}-app": "prod-pay-app",
+	} {
+		if got, err := environment.Expand(text, "prod", "pay"); err != nil || got != want {
+			t.Errorf("%q: got %q, %v; want %q", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"{{ .Name }}", "{{ .Namespace", "{{ env \"HOME\" }}", "a{{}}"} {
+		if got, err := environment.Expand(text, "prod", "pay"); !errors.Is(err, environment.ErrPattern) {
+			t.Errorf("%q: got %q, %v; want ErrPattern", text, got, err)
+		}
+	}
+}

@@ -58,3 +58,6 @@ const (
 	// claim may write.
 	ReasonTargetRefused = "TargetRefused"
 )
+
+// ReasonReachable on a store's Ready condition: it answered.
+const ReasonReachable = "Reachable"

@@ -1,0 +1,237 @@
+package claim
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/tools/events"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/privyseal/privyseal/broker/annotation"
+	"github.com/privyseal/privyseal/broker/v1alpha1"
+)
+
+// lookAgain is how soon a claim that only old pods still need is looked at
+// again: the end of the last of them wakes nobody.
+const lookAgain = time.Minute
+
+// Annotated makes the claims that annotated workloads of one kind ask for, and
+// keeps them for as long as somebody needs them.
+//
+// The claims are made here and not by the webhook: admission must have no side
+// effects, and sees pods that are rejected later. The webhook points a pod at
+// a Secret by a name that both compute from the annotations; kubelet holds the
+// pod until the Secret is there.
+type Annotated struct {
+	// Kind of the workloads, with its group and version.
+	Kind schema.GroupVersionKind
+
+	// Client reads from the cache and writes claims.
+	Client client.Client
+
+	// Events tells people of annotations that cannot be read.
+	Events events.EventRecorder
+}
+
+// AnnotatedKinds are the kinds whose pod templates are looked at, each with an
+// empty object of it. Pods that belong to none of them are looked at as such.
+func AnnotatedKinds() map[schema.GroupVersionKind]client.Object {
+	return map[schema.GroupVersionKind]client.Object{
+		appsv1.SchemeGroupVersion.WithKind("Deployment"):  &appsv1.Deployment{},
+		appsv1.SchemeGroupVersion.WithKind("StatefulSet"): &appsv1.StatefulSet{},
+		appsv1.SchemeGroupVersion.WithKind("DaemonSet"):   &appsv1.DaemonSet{},
+		batchv1.SchemeGroupVersion.WithKind("CronJob"):    &batchv1.CronJob{},
+		batchv1.SchemeGroupVersion.WithKind("Job"):        &batchv1.Job{},
+		corev1.SchemeGroupVersion.WithKind("Pod"):         &corev1.Pod{},
+	}
+}
+
+// TemplateAnnotations are the annotations of a workload's pod template; of a
+// pod, its own.
+func TemplateAnnotations(workload client.Object) map[string]string {
+	switch workload := workload.(type) {
+	case *appsv1.Deployment:
+		return workload.Spec.Template.Annotations
+	case *appsv1.StatefulSet:
+		return workload.Spec.Template.Annotations
+	case *appsv1.DaemonSet:
+		return workload.Spec.Template.Annotations
+	case *batchv1.CronJob:
+		return workload.Spec.JobTemplate.Spec.Template.Annotations
+	case *batchv1.Job:
+		return workload.Spec.Template.Annotations
+	case *corev1.Pod:
+		return workload.Annotations
+	}
+	return nil
+}
+
+// Reconcile sees to the claims of one workload.
+func (a *Annotated) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
+	workload := AnnotatedKinds()[a.Kind]
+	if err := a.Client.Get(ctx, request.NamespacedName, workload); err != nil {
+		// Of a workload that is gone the garbage collector removes the claims.
+		return reconcile.Result{}, client.IgnoreNotFound(err)
+	}
+	if !workload.GetDeletionTimestamp().IsZero() || madeByAnother(workload) {
+		return reconcile.Result{}, nil
+	}
+	parsed, err := annotation.Parse(TemplateAnnotations(workload))
+	if err != nil {
+		// What worked before stays until the annotations can be read again.
+		a.Events.Eventf(workload, nil, corev1.EventTypeWarning, "InvalidAnnotation", "Claim", "%s", err)
+		return reconcile.Result{}, nil
+	}
+	wanted := map[string]v1alpha1.SecretClaimSpec{}
+	for _, request := range parsed.Requests {
+		if request.Claim == "" {
+			wanted[request.ClaimName()] = request.ClaimSpec()
+		}
+	}
+	if err := a.take(ctx, workload, wanted); err != nil {
+		return reconcile.Result{}, err
+	}
+	kept, err := a.letGo(ctx, workload, wanted)
+	if kept {
+		return reconcile.Result{RequeueAfter: lookAgain}, err
+	}
+	return reconcile.Result{}, err
+}
+
+// madeByAnother says that a pod or a Job belongs to a workload that is looked
+// at itself.
+func madeByAnother(workload client.Object) bool {
+	owner := metav1.GetControllerOf(workload)
+	if owner == nil {
+		return false
+	}
+	if owner.Kind == "ReplicaSet" && strings.HasPrefix(owner.APIVersion, appsv1.GroupName+"/") {
+		return true
+	}
+	for kind := range AnnotatedKinds() {
+		if owner.Kind == kind.Kind && strings.HasPrefix(owner.APIVersion, kind.Group+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+// take makes the claims that are not there, and becomes one of the owners of
+// those that are.
+func (a *Annotated) take(ctx context.Context, workload client.Object, wanted map[string]v1alpha1.SecretClaimSpec) error {
+	for name, spec := range wanted {
+		key := client.ObjectKey{Namespace: workload.GetNamespace(), Name: name}
+		claim := &v1alpha1.SecretClaim{}
+		err := a.Client.Get(ctx, key, claim)
+		if apierrors.IsNotFound(err) {
+			claim = &v1alpha1.SecretClaim{
+				ObjectMeta: metav1.ObjectMeta{
+					Namespace: key.Namespace, Name: key.Name,
+					Labels:          map[string]string{v1alpha1.LabelMadeFrom: v1alpha1.MadeFromAnnotation},
+					OwnerReferences: []metav1.OwnerReference{a.reference(workload)},
+				},
+				Spec: spec,
+			}
+			err = a.Client.Create(ctx, claim)
+		} else if err == nil && claim.Labels[v1alpha1.LabelMadeFrom] == v1alpha1.MadeFromAnnotation && !owns(workload, claim) {
+			before := claim.DeepCopy()
+			claim.OwnerReferences = append(claim.OwnerReferences, a.reference(workload))
+			err = a.Client.Patch(ctx, claim, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
+		}
+		if err != nil {
+			return fmt.Errorf("claiming %s for %s %s: %w", key, a.Kind.Kind, workload.GetName(), err)
+		}
+	}
+	return nil
+}
+
+// letGo drops this workload from the claims that neither its template nor a
+// live pod of its namespace names any more, and deletes those that have no
+// owner left. Pods of an older template keep their claim, and so their Secret;
+// kept says that there is such a claim.
+func (a *Annotated) letGo(ctx context.Context, workload client.Object, wanted map[string]v1alpha1.SecretClaimSpec) (kept bool, err error) {
+	var claims v1alpha1.SecretClaimList
+	err = a.Client.List(ctx, &claims, client.InNamespace(workload.GetNamespace()),
+		client.MatchingLabels{v1alpha1.LabelMadeFrom: v1alpha1.MadeFromAnnotation})
+	if err != nil {
+		return false, fmt.Errorf("listing claims made from annotations: %w", err)
+	}
+	for i := range claims.Items {
+		claim := &claims.Items[i]
+		if _, needed := wanted[claim.Name]; needed || !owns(workload, claim) {
+			continue
+		}
+		used, err := a.usedByPods(ctx, claim)
+		if err != nil {
+			return kept, err
+		}
+		if used {
+			kept = true
+			continue
+		}
+		if err := a.disown(ctx, workload, claim); err != nil {
+			return kept, fmt.Errorf("letting go of claim %s/%s: %w", claim.Namespace, claim.Name, err)
+		}
+	}
+	return kept, nil
+}
+
+func (a *Annotated) disown(ctx context.Context, workload client.Object, claim *v1alpha1.SecretClaim) error {
+	if len(claim.OwnerReferences) == 1 {
+		return client.IgnoreNotFound(a.Client.Delete(ctx, claim,
+			client.Preconditions{UID: &claim.UID, ResourceVersion: &claim.ResourceVersion}))
+	}
+	before := claim.DeepCopy()
+	claim.OwnerReferences = slices.DeleteFunc(claim.OwnerReferences, func(owner metav1.OwnerReference) bool {
+		return owner.UID == workload.GetUID()
+	})
+	return a.Client.Patch(ctx, claim, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
+}
+
+// usedByPods says whether a live pod's annotations name the claim.
+func (a *Annotated) usedByPods(ctx context.Context, claim *v1alpha1.SecretClaim) (bool, error) {
+	var pods corev1.PodList
+	if err := a.Client.List(ctx, &pods, client.InNamespace(claim.Namespace)); err != nil {
+		return false, fmt.Errorf("listing pods of %s: %w", claim.Namespace, err)
+	}
+	for i := range pods.Items {
+		pod := &pods.Items[i]
+		if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed || !annotation.Asks(pod.Annotations) {
+			continue
+		}
+		parsed, err := annotation.Parse(pod.Annotations)
+		if err != nil {
+			continue // such a pod was never pointed at a target
+		}
+		if slices.ContainsFunc(parsed.Requests, func(r annotation.Request) bool { return r.ClaimName() == claim.Name }) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+func owns(workload client.Object, claim *v1alpha1.SecretClaim) bool {
+	return slices.ContainsFunc(claim.OwnerReferences, func(owner metav1.OwnerReference) bool {
+		return owner.UID == workload.GetUID()
+	})
+}
+
+// reference makes the workload an owner: not the controller, since there may
+// be several, and without blocking its deletion.
+func (a *Annotated) reference(workload client.Object) metav1.OwnerReference {
+	block := false
+	return metav1.OwnerReference{
+		APIVersion: a.Kind.GroupVersion().String(), Kind: a.Kind.Kind,
+		Name: workload.GetName(), UID: workload.GetUID(), BlockOwnerDeletion: &block,
+	}
+}

@@ -1,0 +1,196 @@
+package claim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/privyseal/privyseal/broker/target"
+	"github.com/privyseal/privyseal/broker/v1alpha1"
+	"github.com/privyseal/privyseal/providers"
+)
+
+// retryRefused is how long a refused claim waits before the store is asked
+// again, where nothing else wakes it: nobody tells us that a policy was
+// corrected or a secret written.
+const retryRefused = 30 * time.Second
+
+// Config of a Reconciler. Every field is required but LastAlive.
+type Config struct {
+	// Line is the way of a secret.
+	Line *Line
+
+	// Client reads claims from the cache and writes their status.
+	Client client.Client
+
+	// Metadata reads Secrets' metadata from the metadata-only cache.
+	Metadata client.Reader
+
+	// Events tells people what happened to their claim.
+	Events events.EventRecorder
+
+	// Clock is the time.
+	Clock clock.PassiveClock
+
+	// LastAlive is when a daemon was last seen alive before this one. Zero:
+	// unknown, and then no claim is taken to have missed its time.
+	LastAlive time.Time
+}
+
+// Reconciler runs the line for claims: at once for one that is new, changed,
+// refused, or whose Secret is not as it was left; else when it is due.
+type Reconciler struct {
+	config   Config
+	schedule *schedule
+	told     *told
+}
+
+// New makes a Reconciler.
+func New(config Config) *Reconciler {
+	return &Reconciler{config: config, schedule: newSchedule(), told: newTold()}
+}
+
+// Reconcile sees to one claim.
+func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
+	claim := &v1alpha1.SecretClaim{}
+	if err := r.config.Client.Get(ctx, request.NamespacedName, claim); err != nil {
+		return reconcile.Result{}, client.IgnoreNotFound(err)
+	}
+	if !claim.DeletionTimestamp.IsZero() {
+		r.schedule.forget(claim.UID)
+		r.told.forget(claim.UID)
+		return reconcile.Result{}, nil
+	}
+	r.told.catchUp(claim)
+	now := r.config.Clock.Now()
+	due, err := r.due(ctx, claim, now)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	if due.After(now) {
+		return reconcile.Result{RequeueAfter: due.Sub(now)}, r.recount(ctx, claim)
+	}
+
+	synced, err := r.config.Line.Sync(ctx, claim)
+	if statusErr := r.tell(ctx, claim, synced, err); statusErr != nil {
+		return reconcile.Result{}, statusErr
+	}
+	return r.settle(ctx, claim, err)
+}
+
+// due is when the line has to run for a claim: the zero time says now.
+func (r *Reconciler) due(ctx context.Context, claim *v1alpha1.SecretClaim, now time.Time) (time.Time, error) {
+	untouched, err := r.targetUntouched(ctx, claim)
+	if err != nil {
+		return time.Time{}, err
+	}
+	if !untouched || !inOrder(claim) || !r.config.Line.allowed(ctx, claim) {
+		return time.Time{}, nil
+	}
+	due := r.schedule.dueAt(claim.UID, func() time.Time {
+		return firstSlot(claim.UID, interval(claim), r.config.LastAlive, now)
+	})
+	if once(claim) && !due.IsZero() {
+		// Never due by itself; looked at now and then all the same.
+		due = now.Add(interval(claim))
+	}
+	return due, nil
+}
+
+// targetUntouched says that the target is the very Secret that was last seen.
+func (r *Reconciler) targetUntouched(ctx context.Context, claim *v1alpha1.SecretClaim) (bool, error) {
+	last := claim.Status.Target
+	if last == nil || last.Name != targetName(claim).Name {
+		return false, nil
+	}
+	meta := &metav1.PartialObjectMetadata{}
+	meta.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
+	err := r.config.Metadata.Get(ctx, targetName(claim), meta)
+	if apierrors.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("looking for Secret %s: %w", targetName(claim), err)
+	}
+	return meta.UID == last.UID && meta.ResourceVersion == last.ResourceVersion, nil
+}
+
+// tell writes the claim's status, if it changed, and an event, if it is news.
+func (r *Reconciler) tell(ctx context.Context, claim *v1alpha1.SecretClaim, synced Synced, err error) error {
+	before := claim.DeepCopy()
+	claim.Status = statusAfter(claim, synced, err, metav1.NewTime(r.config.Clock.Now()))
+	if equality.Semantic.DeepEqual(before.Status, claim.Status) {
+		return nil
+	}
+	if err := r.config.Client.Status().Patch(ctx, claim, client.MergeFrom(before)); err != nil {
+		return client.IgnoreNotFound(fmt.Errorf("writing the status of claim %s/%s: %w", claim.Namespace, claim.Name, err))
+	}
+	r.told.remember(before.ResourceVersion, claim)
+	r.announce(claim, synced, err)
+	return nil
+}
+
+func (r *Reconciler) announce(claim *v1alpha1.SecretClaim, synced Synced, err error) {
+	var refusal *Refusal
+	switch {
+	case errors.As(err, &refusal):
+		r.config.Events.Eventf(claim, nil, corev1.EventTypeWarning, refusal.Reason, "Sync", "%s", refusal.Message)
+	case err != nil:
+	case synced.Applied.Outcome == target.Updated:
+		r.config.Events.Eventf(claim, nil, corev1.EventTypeNormal, "Updated", "Sync",
+			"the content of Secret %s changed: keys %v", synced.Applied.Status.Name, synced.Applied.Changed)
+	case synced.Applied.Outcome == target.Healed:
+		r.config.Events.Eventf(claim, nil, corev1.EventTypeWarning, "Healed", "Sync",
+			"Secret %s had been changed by somebody else and was put back", synced.Applied.Status.Name)
+	}
+}
+
+// settle says when the claim is looked at again.
+func (r *Reconciler) settle(ctx context.Context, claim *v1alpha1.SecretClaim, err error) (reconcile.Result, error) {
+	now := r.config.Clock.Now()
+	var refusal *Refusal
+	switch {
+	case err == nil:
+		next := nextSlot(claim.UID, interval(claim), now)
+		r.schedule.set(claim.UID, next)
+		return reconcile.Result{RequeueAfter: next.Sub(now)}, nil
+	case errors.As(err, &refusal):
+		log.FromContext(ctx).Info("claim refused", "reason", refusal.Reason, "message", refusal.Message)
+		return reconcile.Result{RequeueAfter: min(retryRefused, interval(claim))}, nil
+	case errors.Is(err, providers.ErrUnavailable):
+		log.FromContext(ctx).Info("store unavailable, the last good value stays", "error", err.Error())
+		return reconcile.Result{RequeueAfter: min(retryRefused, interval(claim))}, nil
+	default:
+		return reconcile.Result{}, err
+	}
+}
+
+// recount writes the numbers of consumers if they moved while the claim itself
+// was in order: rollouts began or ended.
+func (r *Reconciler) recount(ctx context.Context, claim *v1alpha1.SecretClaim) error {
+	consumers, err := r.config.Line.Restarts.Roll(ctx, targetName(claim))
+	if err != nil {
+		return fmt.Errorf("counting the consumers of %s: %w", targetName(claim), err)
+	}
+	if claim.Status.Consumers != nil && *claim.Status.Consumers == consumers {
+		return nil
+	}
+	before := claim.DeepCopy()
+	claim.Status.Consumers = &consumers
+	if err := r.config.Client.Status().Patch(ctx, claim, client.MergeFrom(before)); err != nil {
+		return client.IgnoreNotFound(err)
+	}
+	r.told.remember(before.ResourceVersion, claim)
+	return nil
+}

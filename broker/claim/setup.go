@@ -1,0 +1,127 @@
+package claim
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	"github.com/privyseal/privyseal/broker/annotation"
+	"github.com/privyseal/privyseal/broker/v1alpha1"
+)
+
+// workers is how many claims are seen to at once. Each spends its time waiting
+// for the store or the API server.
+const workers = 32
+
+// byTarget indexes claims by the Secret that they produce.
+const byTarget = "target"
+
+// SetupWithManager has the reconciler woken by what a claim depends on: its
+// spec, its Secret, its namespace, environments, stores, and (through settled)
+// its consumers.
+func (r *Reconciler) SetupWithManager(ctx context.Context, mgr manager.Manager, settled <-chan event.TypedGenericEvent[types.NamespacedName]) error {
+	err := mgr.GetFieldIndexer().IndexField(ctx, &v1alpha1.SecretClaim{}, byTarget, func(object client.Object) []string {
+		claim, ok := object.(*v1alpha1.SecretClaim)
+		if !ok {
+			return nil
+		}
+		return []string{targetName(claim).Name}
+	})
+	if err != nil {
+		return fmt.Errorf("indexing claims by target: %w", err)
+	}
+	secrets := &metav1.PartialObjectMetadata{}
+	secrets.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
+	namespaces := &metav1.PartialObjectMetadata{}
+	namespaces.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
+
+	ofSecret := handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, secret client.Object) []reconcile.Request {
+		return r.requests(ctx, wakeNobody, client.InNamespace(secret.GetNamespace()), client.MatchingFields{byTarget: secret.GetName()})
+	})
+	ofNamespace := handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, namespace client.Object) []reconcile.Request {
+		return r.requests(ctx, r.schedule.wake, client.InNamespace(namespace.GetName()))
+	})
+	all := handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, _ client.Object) []reconcile.Request {
+		return r.requests(ctx, r.schedule.wake)
+	})
+	return builder.ControllerManagedBy(mgr).
+		Named("claim").
+		For(&v1alpha1.SecretClaim{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		WatchesMetadata(secrets, ofSecret).
+		WatchesMetadata(namespaces, ofNamespace, builder.WithPredicates(changesOnly(predicate.LabelChangedPredicate{}))).
+		Watches(&v1alpha1.Environment{}, all, builder.WithPredicates(changesOnly(predicate.GenerationChangedPredicate{}))).
+		Watches(&v1alpha1.ClusterSecretStore{}, all, builder.WithPredicates(changesOnly(predicate.GenerationChangedPredicate{}))).
+		WatchesRawSource(source.TypedChannel(settled, handler.TypedEnqueueRequestsFromMapFunc(
+			func(ctx context.Context, target types.NamespacedName) []reconcile.Request {
+				return r.requests(ctx, wakeNobody, client.InNamespace(target.Namespace), client.MatchingFields{byTarget: target.Name})
+			}))).
+		WithOptions(controller.Options{MaxConcurrentReconciles: workers}).
+		Complete(r)
+}
+
+func wakeNobody(types.UID) {}
+
+// requests lists claims and has each of them woken.
+func (r *Reconciler) requests(ctx context.Context, wake func(types.UID), options ...client.ListOption) []reconcile.Request {
+	var claims v1alpha1.SecretClaimList
+	if err := r.config.Client.List(ctx, &claims, options...); err != nil {
+		return nil // unreachable: the list is the cache's own
+	}
+	requests := make([]reconcile.Request, 0, len(claims.Items))
+	for _, claim := range claims.Items {
+		wake(claim.UID)
+		requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&claim)})
+	}
+	return requests
+}
+
+// changesOnly lets an object's first appearance in the cache pass for none of
+// its business when the daemon starts: only what is created, changed or
+// deleted later wakes claims. Claims that are not in order are seen to anyway.
+func changesOnly(updates predicate.Predicate) predicate.Predicate {
+	return predicate.Funcs{
+		CreateFunc: func(e event.CreateEvent) bool { return !e.IsInInitialList },
+		UpdateFunc: updates.Update,
+		DeleteFunc: func(event.DeleteEvent) bool { return true },
+	}
+}
+
+// SetupAnnotated has the claims of annotated workloads made, for every kind.
+func SetupAnnotated(mgr manager.Manager, recorder events.EventRecorder) error {
+	asks := predicate.NewPredicateFuncs(func(object client.Object) bool {
+		return annotation.Asks(TemplateAnnotations(object))
+	})
+	for kind, empty := range AnnotatedKinds() {
+		annotated := &Annotated{Kind: kind, Client: mgr.GetClient(), Events: recorder}
+		// A workload that stops asking has to be seen once more.
+		relevant := predicate.Funcs{
+			CreateFunc: asks.Create,
+			UpdateFunc: func(e event.UpdateEvent) bool {
+				return annotation.Asks(TemplateAnnotations(e.ObjectOld)) || annotation.Asks(TemplateAnnotations(e.ObjectNew))
+			},
+			DeleteFunc: func(event.DeleteEvent) bool { return false },
+		}
+		err := builder.ControllerManagedBy(mgr).
+			Named("annotated-"+kind.Kind).
+			For(empty, builder.WithPredicates(relevant)).
+			WithOptions(controller.Options{MaxConcurrentReconciles: 4}).
+			Complete(annotated)
+		if err != nil {
+			return fmt.Errorf("watching %s: %w", kind.Kind, err)
+		}
+	}
+	return nil
+}

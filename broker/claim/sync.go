@@ -1,0 +1,160 @@
+// Package claim brings a secret from its store to the pods that wait for it.
+//
+// This file is the way of a secret, one verb a step:
+//
+//	resolve ─▶ read ─▶ render ─▶ apply ─▶ roll
+//
+// Resolve decides whose store is asked for which paths, and refuses what the
+// environment does not allow before anybody logs in anywhere. Read asks the
+// store, as the claim's own tenant. Render joins the sources into the target's
+// content. Apply writes the Secret, if a byte of it differs. Roll restarts the
+// workloads whose pods hold an old value.
+//
+// The line is level-triggered: it looks at what is, never at what happened. So
+// every step can be repeated, does nothing when nothing changed, and is taken
+// up again after a crash wherever that came. A step that cannot be done leaves
+// what the steps after it made before: a store that is down, sealed or emptied
+// never blanks a target.
+//
+// reconcile.go is the ceremony around it: when the line runs, and what of it
+// is told in the claim's status.
+package claim
+
+import (
+	"context"
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/privyseal/privyseal/broker/target"
+	"github.com/privyseal/privyseal/broker/v1alpha1"
+	"github.com/privyseal/privyseal/providers"
+)
+
+// Reader reads one document of a store as one tenant. Its errors wrap those of
+// package providers.
+type Reader interface {
+	Read(ctx context.Context, store *v1alpha1.ClusterSecretStore, as providers.Identity, request providers.Request) (providers.Document, error)
+}
+
+// Applier makes a target what it should be. Its errors are those of
+// target.Writer.Apply.
+type Applier interface {
+	Apply(ctx context.Context, desired target.Desired) (target.Applied, error)
+}
+
+// Roller restarts a target's stale consumers, in its own time, and says how
+// many there are.
+type Roller interface {
+	Roll(ctx context.Context, target types.NamespacedName) (v1alpha1.Consumers, error)
+}
+
+// Line is the way of a secret, wired.
+type Line struct {
+	Gatherer Gatherer
+	Store    Reader
+	Targets  Applier
+	Restarts Roller
+}
+
+// Synced is what a run of the line found and did.
+type Synced struct {
+	// Applied is the target.
+	Applied target.Applied
+	// SourceVersions are the store's versions of the sources, in their order.
+	SourceVersions []int64
+	// Consumers of the target.
+	Consumers v1alpha1.Consumers
+}
+
+// Sync runs the line once for a claim. An error that is a *Refusal lasts until
+// somebody changes something; any other is worth another try.
+func (l *Line) Sync(ctx context.Context, claim *v1alpha1.SecretClaim) (Synced, error) {
+	plan, err := l.resolve(ctx, claim)
+	if err != nil {
+		return Synced{}, err
+	}
+	documents, err := l.read(ctx, plan)
+	defer clearAll(documents)
+	if err != nil {
+		return Synced{}, err
+	}
+	content, err := render(claim.Spec, documents)
+	if err != nil {
+		return Synced{}, err
+	}
+	applied, err := l.Targets.Apply(ctx, desired(claim, content))
+	if err != nil {
+		return Synced{}, refuseTarget(err)
+	}
+	consumers, err := l.Restarts.Roll(ctx, targetName(claim))
+	if err != nil {
+		return Synced{}, fmt.Errorf("restarting the consumers of %s: %w", targetName(claim), err)
+	}
+	return Synced{Applied: applied, SourceVersions: versions(documents), Consumers: consumers}, nil
+}
+
+// resolve decides whose store is asked for which paths.
+func (l *Line) resolve(ctx context.Context, claim *v1alpha1.SecretClaim) (plan, error) {
+	facts, err := l.Gatherer.Gather(ctx, claim)
+	if err != nil {
+		return plan{}, err
+	}
+	return resolve(facts)
+}
+
+// allowed says that the claim would get past resolve as things are now.
+func (l *Line) allowed(ctx context.Context, claim *v1alpha1.SecretClaim) bool {
+	_, err := l.resolve(ctx, claim)
+	return err == nil
+}
+
+// read asks the store for each document of the plan, in the sources' order.
+func (l *Line) read(ctx context.Context, plan plan) ([]providers.Document, error) {
+	documents := make([]providers.Document, 0, len(plan.requests))
+	for i, request := range plan.requests {
+		document, err := l.Store.Read(ctx, plan.store, plan.identity, request)
+		if err != nil {
+			return documents, refuseSource(i, request.Ref, err)
+		}
+		documents = append(documents, document)
+	}
+	return documents, nil
+}
+
+// desired is the target that a claim wants, with this content.
+func desired(claim *v1alpha1.SecretClaim, content content) target.Desired {
+	wanted := target.Desired{
+		Namespace: claim.Namespace,
+		Name:      targetName(claim).Name,
+		Owner: target.Owner{
+			Name: claim.Name, UID: claim.UID,
+			Retain: onClaimDeleted(claim) == v1alpha1.RetainTarget,
+		},
+		Data:         content,
+		Last:         claim.Status.Target,
+		LastSequence: claim.Status.Sequence,
+	}
+	if spec := claim.Spec.Target; spec != nil {
+		wanted.Type = secretType(spec.Type)
+	}
+	// A claim that now names another Secret never had this one.
+	if last := wanted.Last; last != nil && last.Name != wanted.Name {
+		wanted.Last, wanted.LastSequence = nil, 0
+	}
+	return wanted
+}
+
+func clearAll(documents []providers.Document) {
+	for _, document := range documents {
+		document.Clear()
+	}
+}
+
+func versions(documents []providers.Document) []int64 {
+	versions := make([]int64, len(documents))
+	for i, document := range documents {
+		versions[i] = document.Version
+	}
+	return versions
+}

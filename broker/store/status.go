@@ -1,0 +1,87 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/privyseal/privyseal/broker/v1alpha1"
+	"github.com/privyseal/privyseal/providers"
+)
+
+// probeInterval is how often a store is asked for its health.
+const probeInterval = 20 * time.Second
+
+// Prober asks whether a store can serve reads. Its errors wrap those of
+// package providers.
+type Prober interface {
+	Health(ctx context.Context, store *v1alpha1.ClusterSecretStore) error
+}
+
+// Status keeps the Ready condition of ClusterSecretStores. An outage is told
+// here, once, and not on each of the thousands of claims that wait it out.
+type Status struct {
+	// Prober asks the stores.
+	Prober Prober
+	// Client reads stores from the cache and writes their status.
+	Client client.Client
+	// Clock is the time.
+	Clock clock.PassiveClock
+}
+
+// Reconcile sees to one store.
+func (s *Status) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
+	store := &v1alpha1.ClusterSecretStore{}
+	if err := s.Client.Get(ctx, request.NamespacedName, store); err != nil {
+		return reconcile.Result{}, client.IgnoreNotFound(err)
+	}
+	before := store.DeepCopy()
+	store.Status.ObservedGeneration = store.Generation
+	condition := readyOf(s.Prober.Health(ctx, store))
+	condition.ObservedGeneration = store.Generation
+	condition.LastTransitionTime = metav1.NewTime(s.Clock.Now())
+	meta.SetStatusCondition(&store.Status.Conditions, condition)
+	if !equality.Semantic.DeepEqual(before.Status, store.Status) {
+		if err := s.Client.Status().Patch(ctx, store, client.MergeFrom(before)); err != nil {
+			return reconcile.Result{}, fmt.Errorf("writing the status of ClusterSecretStore %s: %w", store.Name, err)
+		}
+	}
+	return reconcile.Result{RequeueAfter: probeInterval}, nil
+}
+
+// readyOf is the Ready condition that an answer stands for.
+func readyOf(err error) metav1.Condition {
+	condition := metav1.Condition{Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse}
+	switch {
+	case err == nil:
+		condition.Status = metav1.ConditionTrue
+		condition.Reason = v1alpha1.ReasonReachable
+		condition.Message = "the store answers"
+	case errors.Is(err, providers.ErrInvalid):
+		condition.Reason = v1alpha1.ReasonStoreInvalid
+		condition.Message = err.Error()
+	default:
+		condition.Reason = v1alpha1.ReasonStoreUnavailable
+		condition.Message = err.Error()
+	}
+	return condition
+}
+
+// SetupWithManager has stores probed when they change, and from time to time.
+func (s *Status) SetupWithManager(mgr manager.Manager) error {
+	return builder.ControllerManagedBy(mgr).
+		Named("store").
+		For(&v1alpha1.ClusterSecretStore{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Complete(s)
+}
