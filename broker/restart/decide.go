@@ -2,6 +2,7 @@ package restart
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -117,6 +118,27 @@ func Decide(facts Facts) Decision {
 		decision.Stale[i].Standing = facts.standing(decision.Stale[i], decision.Patch)
 	}
 	return decision
+}
+
+// Causes says in a few words what the patch is made for, with the names of
+// targets and keys: "db (password changed, sequence 1763800000)".
+func (d Decision) Causes() string {
+	var causes []string
+	for _, stale := range d.Stale {
+		if stale.Cause {
+			causes = append(causes, fmt.Sprintf("%s (%s changed, sequence %d)", stale.Target, few(stale.Keys), stale.Sequence))
+		}
+	}
+	return few(causes)
+}
+
+// few lists the first of some names, and how many there are more.
+func few(names []string) string {
+	const shown = 5
+	if more := len(names) - shown; more > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:shown], ", "), more)
+	}
+	return strings.Join(names, ", ")
 }
 
 // stale lists the targets of which a live pod holds an old content.

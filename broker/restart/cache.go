@@ -1,0 +1,165 @@
+package restart
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/privyseal/privyseal/broker/v1alpha1"
+)
+
+// The cache holds every pod of the cluster, so it holds little of each. What
+// the functions below make is for reading only: writing it back would blank
+// the object.
+
+// ByObject is how the manager's cache must hold what this package reads, for
+// cache.Options.ByObject. Other readers of the same cache see what the Keep
+// functions leave: names, owners and our own annotations are all there.
+//
+// Secrets are read as metadata and are not among them: their owner is the
+// claim's controller, and of a Secret this package needs no more than our own
+// labels and annotations.
+func ByObject() map[client.Object]cache.ByObject {
+	return map[client.Object]cache.ByObject{
+		&corev1.Pod{}:         {Transform: KeepPod},
+		&appsv1.ReplicaSet{}:  {Transform: KeepMetadata},
+		&appsv1.Deployment{}:  {Transform: KeepWorkload},
+		&appsv1.StatefulSet{}: {Transform: KeepWorkload},
+		&appsv1.DaemonSet{}:   {Transform: KeepWorkload},
+	}
+}
+
+// KeepPod is a cache.TransformFunc that leaves of a pod its identity, owner,
+// times, phase and our annotations, and of its spec a single container that
+// reads the same Secrets: ReadsOf says the same of it. Applying it twice
+// changes nothing.
+func KeepPod(object any) (any, error) {
+	pod, is := object.(*corev1.Pod)
+	if !is {
+		return object, nil // a tombstone, or a pod's metadata
+	}
+	return &corev1.Pod{
+		ObjectMeta: keepMeta(&pod.ObjectMeta),
+		Spec:       ReadsOf(&pod.Spec).spec(),
+		Status:     corev1.PodStatus{Phase: pod.Status.Phase},
+	}, nil
+}
+
+// KeepMetadata is a cache.TransformFunc that leaves of metadata the identity,
+// the owners and what is ours.
+func KeepMetadata(object any) (any, error) {
+	partial, is := object.(*metav1.PartialObjectMetadata)
+	if !is {
+		return object, nil
+	}
+	return &metav1.PartialObjectMetadata{TypeMeta: partial.TypeMeta, ObjectMeta: keepMeta(&partial.ObjectMeta)}, nil
+}
+
+// KeepWorkload is a cache.TransformFunc that leaves of a Deployment,
+// StatefulSet or DaemonSet what a restart is judged by: identity, how it
+// replaces pods, whether it wants any, and of its template our annotations and
+// a single container that reads the same Secrets.
+func KeepWorkload(object any) (any, error) {
+	switch object := object.(type) {
+	case *appsv1.Deployment:
+		return &appsv1.Deployment{ObjectMeta: keepMeta(&object.ObjectMeta), Spec: appsv1.DeploymentSpec{
+			Replicas: object.Spec.Replicas, Paused: object.Spec.Paused, Template: keepTemplate(&object.Spec.Template)}}, nil
+	case *appsv1.StatefulSet:
+		return &appsv1.StatefulSet{ObjectMeta: keepMeta(&object.ObjectMeta), Spec: appsv1.StatefulSetSpec{
+			Replicas: object.Spec.Replicas, UpdateStrategy: object.Spec.UpdateStrategy, Template: keepTemplate(&object.Spec.Template)}}, nil
+	case *appsv1.DaemonSet:
+		return &appsv1.DaemonSet{ObjectMeta: keepMeta(&object.ObjectMeta), Spec: appsv1.DaemonSetSpec{
+			UpdateStrategy: object.Spec.UpdateStrategy, Template: keepTemplate(&object.Spec.Template)},
+			Status: appsv1.DaemonSetStatus{DesiredNumberScheduled: object.Status.DesiredNumberScheduled}}, nil
+	}
+	return object, nil
+}
+
+func keepTemplate(template *corev1.PodTemplateSpec) corev1.PodTemplateSpec {
+	return corev1.PodTemplateSpec{
+		ObjectMeta: metav1.ObjectMeta{Annotations: keepOurs(template.Annotations)},
+		Spec:       ReadsOf(&template.Spec).spec(),
+	}
+}
+
+func keepMeta(meta *metav1.ObjectMeta) metav1.ObjectMeta {
+	return metav1.ObjectMeta{
+		Name:              meta.Name,
+		Namespace:         meta.Namespace,
+		UID:               meta.UID,
+		ResourceVersion:   meta.ResourceVersion,
+		Generation:        meta.Generation,
+		CreationTimestamp: meta.CreationTimestamp,
+		DeletionTimestamp: meta.DeletionTimestamp,
+		OwnerReferences:   meta.OwnerReferences,
+		Labels:            keepOurs(meta.Labels),
+		Annotations:       keepOurs(meta.Annotations),
+	}
+}
+
+// keepOurs leaves what is under privyseal.io/.
+func keepOurs(all map[string]string) map[string]string {
+	var ours map[string]string
+	for key, value := range all {
+		if strings.HasPrefix(key, v1alpha1.Group+"/") {
+			if ours == nil {
+				ours = map[string]string{}
+			}
+			ours[key] = value
+		}
+	}
+	return ours
+}
+
+// Indexes of the cache: the pods that read a Secret, by its name, and pods and
+// ReplicaSets by the UID of their controller.
+const (
+	indexReads = "privyseal.io/reads"
+	indexOwner = "privyseal.io/owner"
+)
+
+func addIndexes(ctx context.Context, indexer client.FieldIndexer) error {
+	readsOf := func(object client.Object) []string {
+		pod, is := object.(*corev1.Pod)
+		if !is {
+			return nil
+		}
+		return ReadsOf(&pod.Spec).secrets()
+	}
+	for _, index := range []struct {
+		of   client.Object
+		name string
+		by   client.IndexerFunc
+	}{
+		{&corev1.Pod{}, indexReads, readsOf},
+		{&corev1.Pod{}, indexOwner, ownerUID},
+		{replicaSetMeta(), indexOwner, ownerUID},
+	} {
+		if err := indexer.IndexField(ctx, index.of, index.name, index.by); err != nil {
+			return fmt.Errorf("indexing %T by %s: %w", index.of, index.name, err)
+		}
+	}
+	return nil
+}
+
+func ownerUID(object client.Object) []string {
+	owner, isApps := controllerOf(object)
+	if !isApps {
+		return nil
+	}
+	return []string{string(owner.UID)}
+}
+
+func replicaSetMeta() *metav1.PartialObjectMetadata {
+	return metaOf(appsv1.SchemeGroupVersion.WithKind("ReplicaSet"))
+}
+
+func secretMeta() *metav1.PartialObjectMetadata {
+	return metaOf(corev1.SchemeGroupVersion.WithKind("Secret"))
+}

@@ -1,0 +1,270 @@
+package restart
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/workqueue"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/privyseal/privyseal/broker/v1alpha1"
+)
+
+// name of the controller, in logs, metrics and events.
+const name = "privyseal-restart"
+
+// ReasonRestarted is the reason of the event on a workload that is restarted.
+const ReasonRestarted = "Restarted"
+
+const (
+	// lookAgain is how long caches get to show what a refused patch met.
+	lookAgain = 200 * time.Millisecond
+	// maxNote is what the events API takes, less some room.
+	maxNote = 1000
+	// defaultWorkers keeps the API server busy with patches, which are all
+	// that a worker waits for.
+	defaultWorkers = 8
+)
+
+// Config is what a Controller is made of.
+type Config struct {
+	// Clock measures quiet periods and rollouts. Nil: the wall clock.
+	Clock clock.PassiveClock
+
+	// Settled is told of each target whose consumer counts are worth writing
+	// down now: consumers came or went, rollouts began, or ended, or one is
+	// held up. While rollouts run, it is silent. It must not block. At the
+	// start it is called for every target that is read. Nil: nobody is told.
+	Settled func(target types.NamespacedName)
+
+	// Registerer takes the metrics, once: give each Controller its own, or
+	// none. Nil: no metrics.
+	Registerer prometheus.Registerer
+
+	// Workers is how many workloads are looked at at once. 0: 8.
+	Workers int
+}
+
+// Controller restarts stale workloads. It holds no state that matters.
+type Controller struct {
+	config  Config
+	quiet   *quiet
+	ledger  *ledger
+	metrics *metrics
+
+	// From the manager:
+	gather gatherer
+	client client.Client
+	live   client.Reader // past the caches
+	events events.EventRecorder
+
+	queue atomic.Pointer[workqueue.TypedRateLimitingInterface[Workload]] // nil: we do not lead
+}
+
+// New makes a Controller; SetupWithManager makes it work.
+func New(config Config) *Controller {
+	if config.Clock == nil {
+		config.Clock = clock.RealClock{}
+	}
+	ledger := newLedger(config.Clock)
+	return &Controller{
+		config:  config,
+		quiet:   &quiet{clock: config.Clock, waiting: map[Workload]waiting{}},
+		ledger:  ledger,
+		metrics: newMetrics(ledger),
+	}
+}
+
+// SetupWithManager adds the controller, its watches and its indexes to a
+// manager that was not started, whose cache has ByObject's transforms and
+// whose scheme knows v1alpha1, core and apps.
+func (c *Controller) SetupWithManager(mgr manager.Manager) error {
+	if err := addIndexes(context.Background(), mgr.GetFieldIndexer()); err != nil {
+		return err
+	}
+	if err := c.metrics.register(c.config.Registerer); err != nil {
+		return fmt.Errorf("registering the metrics of restarts: %w", err)
+	}
+	c.gather = gatherer{mgr.GetCache()}
+	c.client, c.live = mgr.GetClient(), mgr.GetAPIReader()
+	c.events = mgr.GetEventRecorder(name)
+	b := builder.TypedControllerManagedBy[Workload](mgr).Named(name).
+		WithOptions(controller.TypedOptions[Workload]{MaxConcurrentReconciles: cmp.Or(c.config.Workers, defaultWorkers)}).
+		WithLogConstructor(func(w *Workload) logr.Logger { return logFor(mgr.GetLogger(), w) })
+	for _, source := range c.sources(mgr.GetCache()) {
+		b = b.WatchesRawSource(source)
+	}
+	if err := b.Complete(c); err != nil {
+		return fmt.Errorf("setting up %s: %w", name, err)
+	}
+	return nil
+}
+
+func logFor(logger logr.Logger, w *Workload) logr.Logger {
+	logger = logger.WithValues("controller", name)
+	if w != nil {
+		logger = logger.WithValues("kind", w.Kind, "namespace", w.Namespace, "name", w.Name)
+	}
+	return logger
+}
+
+// Reconcile looks at one workload: gather, judge, act, tell.
+func (c *Controller) Reconcile(ctx context.Context, w Workload) (reconcile.Result, error) {
+	s, err := c.gather.workload(ctx, w)
+	if apierrors.IsNotFound(err) {
+		c.quiet.done(w)
+		c.tell(w, nil)
+		return reconcile.Result{}, nil
+	}
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	facts, err := c.gather.facts(ctx, w, s)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	decision := Decide(facts)
+	var next time.Duration
+	if between := len(facts.Pods) == 0 && s.wantsPods; !between {
+		next = c.tell(w, standings(facts, decision))
+	}
+	wait, err := c.act(ctx, w, s, decision)
+	return reconcile.Result{RequeueAfter: sooner(wait, next)}, err
+}
+
+// act restarts the workload if that is due, and says when to look again; 0:
+// when something happens.
+func (c *Controller) act(ctx context.Context, w Workload, s shape, decision Decision) (time.Duration, error) {
+	if decision.Patch == nil {
+		c.quiet.done(w)
+		return 0, nil
+	}
+	if wait := c.quiet.wait(w, decision.Patch); wait > 0 {
+		return wait, nil
+	}
+	if wait := c.allowed(w, decision); wait > 0 {
+		return wait, nil
+	}
+	err := c.roll(ctx, w, s, decision.Patch)
+	if errors.Is(err, errMoved) {
+		return lookAgain, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	c.quiet.done(w)
+	c.metrics.restarts.WithLabelValues(w.Kind).Inc()
+	causes := decision.Causes()
+	log.FromContext(ctx).Info("Restarted", "for", causes)
+	c.events.Eventf(s.Object, nil, corev1.EventTypeNormal, ReasonRestarted, "Restart",
+		"restarting for %s", causes[:min(len(causes), maxNote)])
+	return 0, nil
+}
+
+// allowed says how much longer a restart that is due has to wait for leave; 0:
+// it may begin. Windows, spread and budgets will be asked here; there are none
+// yet.
+func (c *Controller) allowed(Workload, Decision) time.Duration { return 0 }
+
+// tell enters a workload's standings, and tells of the targets whose counts
+// they settle. It says when to look again; 0: when something happens.
+func (c *Controller) tell(w Workload, standings map[string]Standing) time.Duration {
+	settled, next := c.ledger.note(w, standings)
+	if c.config.Settled != nil {
+		for _, target := range settled {
+			c.config.Settled(target)
+		}
+	}
+	return next
+}
+
+// standings of a workload to each target that its live pods read.
+func standings(facts Facts, decision Decision) map[string]Standing {
+	all := map[string]Standing{}
+	for _, pod := range facts.Pods {
+		for name := range pod.Reads {
+			if _, ours := facts.Targets[name]; ours {
+				all[name] = Current
+			}
+		}
+	}
+	for _, stale := range decision.Stale {
+		all[stale.Target] = stale.Standing
+	}
+	return all
+}
+
+// sooner of two waits, of which 0 is none.
+func sooner(a, b time.Duration) time.Duration {
+	if a == 0 || b == 0 {
+		return max(a, b)
+	}
+	return min(a, b)
+}
+
+// Consumers counts the workloads whose live pods read the target, from the
+// caches: no request goes out. It counts what is at this moment; Settled says
+// when that is worth writing down.
+func (c *Controller) Consumers(ctx context.Context, target types.NamespacedName) (v1alpha1.Consumers, error) {
+	var counts v1alpha1.Consumers
+	workloads, err := c.gather.consumers(ctx, target)
+	if err != nil {
+		return counts, err
+	}
+	for _, w := range workloads {
+		s, err := c.gather.workload(ctx, w)
+		if apierrors.IsNotFound(err) {
+			continue
+		}
+		if err != nil {
+			return v1alpha1.Consumers{}, err
+		}
+		facts, err := c.gather.facts(ctx, w, s)
+		if err != nil {
+			return v1alpha1.Consumers{}, err
+		}
+		switch standings(facts, Decide(facts))[target.Name] {
+		case "":
+		case Current:
+			counts.Current++
+		default:
+			counts.Stale++
+		}
+	}
+	return counts, nil
+}
+
+// Roll has the target's consumers looked at right away. The watch on targets
+// does so too, as soon as it has seen the change; before that, a look finds
+// nothing to do. On a daemon that does not lead, and on one without consumers
+// of the target, it does nothing.
+func (c *Controller) Roll(ctx context.Context, target types.NamespacedName) error {
+	queue := c.queue.Load()
+	if queue == nil {
+		return nil
+	}
+	workloads, err := c.gather.consumers(ctx, target)
+	if err != nil {
+		return err
+	}
+	for _, w := range workloads {
+		(*queue).Add(w)
+	}
+	return nil
+}

@@ -1,0 +1,177 @@
+package restart
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/privyseal/privyseal/broker/target"
+	"github.com/privyseal/privyseal/broker/v1alpha1"
+)
+
+// gatherer reads the facts from the caches: no request goes out. What it
+// returns is shared with the cache and must not be changed.
+type gatherer struct {
+	cache client.Reader
+}
+
+// workload is the workload as the cache shows it; the error says NotFound for
+// one that is gone or going.
+func (g gatherer) workload(ctx context.Context, w Workload) (shape, error) {
+	object := w.newObject()
+	if object == nil {
+		return shape{}, fmt.Errorf("reading %s: nothing of that kind is restarted", w)
+	}
+	if err := g.cache.Get(ctx, w.NamespacedName, object, client.UnsafeDisableDeepCopy); err != nil {
+		return shape{}, fmt.Errorf("reading %s: %w", w, err)
+	}
+	if object.GetDeletionTimestamp() != nil {
+		return shape{}, fmt.Errorf("reading %s: %w", w,
+			apierrors.NewNotFound(appsv1.Resource(w.Kind), w.Name))
+	}
+	return shapeOf(object)
+}
+
+// facts about a workload.
+func (g gatherer) facts(ctx context.Context, w Workload, s shape) (Facts, error) {
+	pods, err := g.pods(ctx, w, s.GetUID())
+	if err != nil {
+		return Facts{}, err
+	}
+	targets := map[string]Target{}
+	for _, name := range secretsRead(ReadsOf(&s.template.Spec), pods) {
+		known, ours, err := g.target(ctx, types.NamespacedName{Namespace: w.Namespace, Name: name})
+		if err != nil {
+			return Facts{}, err
+		}
+		if ours {
+			targets[name] = known
+		}
+	}
+	return s.facts(pods, targets), nil
+}
+
+// pods that live and belong to the workload.
+func (g gatherer) pods(ctx context.Context, w Workload, uid types.UID) ([]Pod, error) {
+	owners := []types.UID{uid}
+	if w.Kind == "Deployment" {
+		sets := &metav1.PartialObjectMetadataList{}
+		sets.SetGroupVersionKind(appsv1.SchemeGroupVersion.WithKind("ReplicaSetList"))
+		if err := g.owned(ctx, sets, w.Namespace, uid); err != nil {
+			return nil, fmt.Errorf("listing the ReplicaSets of %s: %w", w, err)
+		}
+		owners = nil
+		for i := range sets.Items {
+			owners = append(owners, sets.Items[i].UID)
+		}
+	}
+	var pods []Pod
+	for _, owner := range owners {
+		list := &corev1.PodList{}
+		if err := g.owned(ctx, list, w.Namespace, owner); err != nil {
+			return nil, fmt.Errorf("listing the pods of %s: %w", w, err)
+		}
+		for i := range list.Items {
+			if pod := &list.Items[i]; live(pod) {
+				pods = append(pods, Pod{ReadsOf(&pod.Spec), EvidenceOf(pod)})
+			}
+		}
+	}
+	return pods, nil
+}
+
+func (g gatherer) owned(ctx context.Context, list client.ObjectList, namespace string, owner types.UID) error {
+	return g.cache.List(ctx, list, client.InNamespace(namespace),
+		client.MatchingFields{indexOwner: string(owner)}, client.UnsafeDisableDeepCopy)
+}
+
+// target is the Secret of that name, if it is ours: if it carries a history
+// and the mark of a claim that is there. A Secret whose claim is gone moves no
+// more, and nobody is left to say whether its consumers want a restart.
+func (g gatherer) target(ctx context.Context, name types.NamespacedName) (known Target, ours bool, err error) {
+	secret := secretMeta()
+	err = g.cache.Get(ctx, name, secret, client.UnsafeDisableDeepCopy)
+	if client.IgnoreNotFound(err) != nil {
+		return Target{}, false, fmt.Errorf("reading the metadata of Secret %s: %w", name, err)
+	}
+	history, claimName := secret.Annotations[v1alpha1.AnnotationRevisions], secret.Annotations[v1alpha1.AnnotationClaim]
+	if history == "" || claimName == "" {
+		return Target{}, false, nil
+	}
+	claim := &v1alpha1.SecretClaim{}
+	err = g.cache.Get(ctx, types.NamespacedName{Namespace: name.Namespace, Name: claimName}, claim, client.UnsafeDisableDeepCopy)
+	if client.IgnoreNotFound(err) != nil {
+		return Target{}, false, fmt.Errorf("reading the claim of Secret %s: %w", name, err)
+	}
+	if err != nil || string(claim.UID) != secret.Labels[v1alpha1.LabelClaimUID] {
+		return Target{}, false, nil
+	}
+	revisions, err := target.ParseRevisions(history)
+	if err != nil {
+		// Its next write puts it right. Until then nothing is known of it.
+		log.FromContext(ctx).Info("Passing over a target whose history cannot be read", "target", name, "reason", err.Error())
+		return Target{}, false, nil
+	}
+	return Target{Revisions: revisions, Restart: claim.Spec.Restart}, true, nil
+}
+
+// consumers are the workloads of which a pod, live or not, reads the Secret.
+func (g gatherer) consumers(ctx context.Context, secret types.NamespacedName) ([]Workload, error) {
+	pods := &corev1.PodList{}
+	err := g.cache.List(ctx, pods, client.InNamespace(secret.Namespace),
+		client.MatchingFields{indexReads: secret.Name}, client.UnsafeDisableDeepCopy)
+	if err != nil {
+		return nil, fmt.Errorf("listing the pods that read Secret %s: %w", secret, err)
+	}
+	found := map[Workload]bool{}
+	for i := range pods.Items {
+		if w, belongs, err := g.workloadOf(ctx, &pods.Items[i]); err != nil {
+			return nil, err
+		} else if belongs {
+			found[w] = true
+		}
+	}
+	return slices.Collect(maps.Keys(found)), nil
+}
+
+// workloadOf is the workload that a pod belongs to; none for a pod that stands
+// alone, belongs to a kind that is not restarted, or whose ReplicaSet the
+// cache has not seen yet.
+func (g gatherer) workloadOf(ctx context.Context, pod *corev1.Pod) (w Workload, belongs bool, err error) {
+	owner, isApps := controllerOf(pod)
+	if !isApps {
+		return Workload{}, false, nil
+	}
+	if owner.Kind != "ReplicaSet" {
+		w = Workload{owner.Kind, types.NamespacedName{Namespace: pod.Namespace, Name: owner.Name}}
+		return w, w.newObject() != nil, nil
+	}
+	set := replicaSetMeta()
+	err = g.cache.Get(ctx, types.NamespacedName{Namespace: pod.Namespace, Name: owner.Name}, set, client.UnsafeDisableDeepCopy)
+	if client.IgnoreNotFound(err) != nil {
+		return Workload{}, false, fmt.Errorf("reading the ReplicaSet of pod %s/%s: %w", pod.Namespace, pod.Name, err)
+	}
+	if err != nil || set.UID != owner.UID {
+		return Workload{}, false, nil
+	}
+	w, belongs = deploymentOf(set)
+	return w, belongs, nil
+}
+
+// deploymentOf is the Deployment that a ReplicaSet belongs to.
+func deploymentOf(set metav1.Object) (w Workload, belongs bool) {
+	owner, isApps := controllerOf(set)
+	if !isApps || owner.Kind != "Deployment" {
+		return Workload{}, false
+	}
+	return Workload{owner.Kind, types.NamespacedName{Namespace: set.GetNamespace(), Name: owner.Name}}, true
+}

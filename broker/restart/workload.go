@@ -1,0 +1,148 @@
+package restart
+
+import (
+	"fmt"
+	"maps"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/privyseal/privyseal/broker/annotation"
+	"github.com/privyseal/privyseal/broker/v1alpha1"
+)
+
+// Workload names one workload. It is the key that the controller's queue
+// works by.
+type Workload struct {
+	// Kind is Deployment, StatefulSet or DaemonSet.
+	Kind string
+	types.NamespacedName
+}
+
+// String is kind/namespace/name.
+func (w Workload) String() string { return w.Kind + "/" + w.NamespacedName.String() }
+
+func (w Workload) gvk() schema.GroupVersionKind { return appsv1.SchemeGroupVersion.WithKind(w.Kind) }
+
+// newObject is an empty object of the workload's kind; nil for a kind that is
+// not restarted.
+func (w Workload) newObject() client.Object {
+	switch w.Kind {
+	case "Deployment":
+		return &appsv1.Deployment{}
+	case "StatefulSet":
+		return &appsv1.StatefulSet{}
+	case "DaemonSet":
+		return &appsv1.DaemonSet{}
+	}
+	return nil
+}
+
+// shape is what a restart needs to know of a workload, alike for every kind.
+type shape struct {
+	client.Object
+	template *corev1.PodTemplateSpec
+	held     Standing
+	// wantsPods: it is to have pods, so that having none is a moment between
+	// the old ones and the new.
+	wantsPods bool
+}
+
+func shapeOf(object client.Object) (shape, error) {
+	s := shape{Object: object, held: Rolling}
+	switch object := object.(type) {
+	case *appsv1.Deployment:
+		s.template = &object.Spec.Template
+		s.wantsPods = object.Spec.Replicas == nil || *object.Spec.Replicas > 0
+		if object.Spec.Paused {
+			s.held = HeldByPause
+		}
+	case *appsv1.StatefulSet:
+		s.template = &object.Spec.Template
+		s.wantsPods = object.Spec.Replicas == nil || *object.Spec.Replicas > 0
+		s.held = heldStatefulSet(object.Spec.UpdateStrategy)
+	case *appsv1.DaemonSet:
+		s.template = &object.Spec.Template
+		s.wantsPods = object.Status.DesiredNumberScheduled > 0
+		if object.Spec.UpdateStrategy.Type == appsv1.OnDeleteDaemonSetStrategyType {
+			s.held = HeldByOnDelete
+		}
+	default:
+		return shape{}, fmt.Errorf("reading a workload: %T is not one", object)
+	}
+	return s, nil
+}
+
+func heldStatefulSet(strategy appsv1.StatefulSetUpdateStrategy) Standing {
+	rolling := strategy.RollingUpdate
+	switch {
+	case strategy.Type == appsv1.OnDeleteStatefulSetStrategyType:
+		return HeldByOnDelete
+	case rolling != nil && rolling.Partition != nil && *rolling.Partition > 0:
+		return HeldByPartition
+	default:
+		return Rolling
+	}
+}
+
+// restartedFor is the template's line as it is written, and whether it is
+// there at all.
+func (s shape) restartedFor() (line string, there bool) {
+	line, there = s.template.Annotations[v1alpha1.AnnotationRestartedFor]
+	return line, there
+}
+
+// never: any word but auto. Whoever misspelt "never" did not mean to be
+// restarted.
+func (s shape) never() bool {
+	word, there := s.template.Annotations[annotation.Restart]
+	return there && word != "auto"
+}
+
+// live: not finished and not being deleted.
+func live(pod *corev1.Pod) bool {
+	return pod.DeletionTimestamp == nil &&
+		pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed
+}
+
+// controllerOf is the object's controller, if it is of group apps.
+func controllerOf(object metav1.Object) (owner *metav1.OwnerReference, isApps bool) {
+	owner = metav1.GetControllerOfNoCopy(object)
+	if owner == nil {
+		return nil, false
+	}
+	group, err := schema.ParseGroupVersion(owner.APIVersion)
+	return owner, err == nil && group.Group == appsv1.GroupName
+}
+
+// facts of the workload, given its live pods and the targets they read.
+func (s shape) facts(pods []Pod, targets map[string]Target) Facts {
+	line, _ := s.restartedFor()
+	return Facts{
+		Never:         s.never(),
+		RestartedFor:  counters(line),
+		TemplateReads: ReadsOf(&s.template.Spec),
+		Pods:          pods,
+		Targets:       targets,
+		Held:          s.held,
+	}
+}
+
+// secretsRead are the names of all Secrets that pods and template read.
+func secretsRead(template Reads, pods []Pod) []string {
+	names := maps.Clone(template)
+	for _, pod := range pods {
+		maps.Copy(names, pod.Reads)
+	}
+	return names.secrets()
+}
+
+func metaOf(kind schema.GroupVersionKind) *metav1.PartialObjectMetadata {
+	object := &metav1.PartialObjectMetadata{}
+	object.SetGroupVersionKind(kind)
+	return object
+}
