@@ -1,0 +1,224 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/go-logr/logr"
+	batchv1 "k8s.io/api/batch/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/privyseal/privyseal/broker/claim"
+	"github.com/privyseal/privyseal/broker/installkey"
+	"github.com/privyseal/privyseal/broker/restart"
+	"github.com/privyseal/privyseal/broker/store"
+	"github.com/privyseal/privyseal/broker/target"
+	"github.com/privyseal/privyseal/broker/v1alpha1"
+)
+
+// LeaseName is the Lease in the daemon's namespace that its leader holds.
+const LeaseName = "privyseal"
+
+// Config of the daemon.
+type Config struct {
+	// REST is the way to the API server. Required.
+	REST *rest.Config
+
+	// Namespace of the daemon: its Lease, its install key and the references
+	// of ClusterSecretStores lie there. Required.
+	Namespace string
+
+	// Namespaces to serve. Empty: all.
+	Namespaces []string
+
+	// AllowHTTP permits stores with plain http addresses, for development.
+	AllowHTTP bool
+
+	// MetricsAddress to serve metrics on. Empty: not at all.
+	MetricsAddress string
+
+	// ProbeAddress to serve /healthz and /readyz on. Empty: not at all.
+	ProbeAddress string
+
+	// Log takes the daemon's log. The zero value drops it.
+	Log logr.Logger
+
+	// Clock is the time. Nil: the system's.
+	Clock clock.PassiveClock
+}
+
+// Run runs the daemon until ctx ends. Of several daemons one leads; the others
+// wait to take over.
+func Run(ctx context.Context, config Config) error {
+	if config.Clock == nil {
+		config.Clock = clock.RealClock{}
+	}
+	mgr, err := newManager(config)
+	if err != nil {
+		return err
+	}
+	if err := wire(ctx, mgr, config); err != nil {
+		return err
+	}
+	if err := mgr.Start(ctx); err != nil {
+		return fmt.Errorf("running the daemon: %w", err)
+	}
+	return nil
+}
+
+// Scheme knows every kind that Privyseal reads or writes.
+func Scheme() (*runtime.Scheme, error) {
+	scheme := runtime.NewScheme()
+	if err := clientgoscheme.AddToScheme(scheme); err != nil {
+		return nil, fmt.Errorf("adding the Kubernetes kinds: %w", err)
+	}
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		return nil, fmt.Errorf("adding Privyseal's kinds: %w", err)
+	}
+	return scheme, nil
+}
+
+func newManager(config Config) (manager.Manager, error) {
+	scheme, err := Scheme()
+	if err != nil {
+		return nil, err
+	}
+	access := rest.CopyConfig(config.REST)
+	access.QPS = -1 // the API server's own priority and fairness is the limit
+	mgr, err := ctrl.NewManager(access, ctrl.Options{
+		Scheme: scheme, Logger: config.Log,
+		Cache: cacheOptions(config.Namespaces),
+		Client: client.Options{Cache: &client.CacheOptions{
+			// Values are never cached: Secrets are read one by one when needed.
+			DisableFor: []client.Object{&corev1.Secret{}, &corev1.ConfigMap{}},
+		}},
+		Metrics:                 metricsserver.Options{BindAddress: orNone(config.MetricsAddress)},
+		HealthProbeBindAddress:  orNone(config.ProbeAddress),
+		LeaderElection:          true,
+		LeaderElectionID:        LeaseName,
+		LeaderElectionNamespace: config.Namespace,
+		// The lease is given up on a clean stop, so that the next takes over at
+		// once. Nothing is written after that: Run returns when this ends.
+		LeaderElectionReleaseOnCancel: true,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("making the manager: %w", err)
+	}
+	return mgr, nil
+}
+
+// cacheOptions keep little of much: of Secrets and ReplicaSets metadata alone,
+// of pods and workloads what a restart is judged by.
+func cacheOptions(namespaces []string) cache.Options {
+	options := cache.Options{
+		DefaultTransform: cache.TransformStripManagedFields(),
+		ByObject:         restart.ByObject(),
+	}
+	options.ByObject[&corev1.Secret{}] = cache.ByObject{Transform: restart.KeepMetadata}
+	options.ByObject[&batchv1.Job{}] = cache.ByObject{Transform: cache.TransformStripManagedFields()}
+	options.ByObject[&batchv1.CronJob{}] = cache.ByObject{Transform: cache.TransformStripManagedFields()}
+	if len(namespaces) > 0 {
+		options.DefaultNamespaces = map[string]cache.Config{}
+		for _, namespace := range namespaces {
+			options.DefaultNamespaces[namespace] = cache.Config{}
+		}
+	}
+	return options
+}
+
+func orNone(address string) string {
+	if address == "" {
+		return "0"
+	}
+	return address
+}
+
+// wire puts the line together.
+func wire(ctx context.Context, mgr manager.Manager, config Config) error {
+	settled := make(chan event.TypedGenericEvent[types.NamespacedName], 1024)
+	restarts := restart.New(restart.Config{
+		Clock: config.Clock, Registerer: metrics.Registry,
+		Settled: func(target types.NamespacedName) {
+			settled <- event.TypedGenericEvent[types.NamespacedName]{Object: target}
+		},
+	})
+	if err := restarts.SetupWithManager(mgr); err != nil {
+		return fmt.Errorf("setting up restarts: %w", err)
+	}
+
+	connections := store.New(store.Config{
+		Live: mgr.GetAPIReader(), Tokens: store.TokenRequests{Client: mgr.GetClient()},
+		Namespace: config.Namespace, AllowHTTP: config.AllowHTTP,
+		Clock: config.Clock, Observer: newStoreMetrics(metrics.Registry),
+	})
+	status := &store.Status{Prober: connections, Client: mgr.GetClient(), Clock: config.Clock}
+	if err := status.SetupWithManager(mgr); err != nil {
+		return fmt.Errorf("setting up stores: %w", err)
+	}
+
+	keys := installkey.NewKeeper(installkey.Config{
+		Reader: mgr.GetAPIReader(), Writer: mgr.GetClient(), Namespace: config.Namespace,
+	})
+	writer := target.NewWriter(target.Config{
+		Metadata: mgr.GetCache(), Live: mgr.GetAPIReader(), Writer: mgr.GetClient(),
+		Keys: keys, Clock: config.Clock, DaemonNamespace: config.Namespace,
+	})
+	events := mgr.GetEventRecorder("privyseal")
+	claims := claim.New(claim.Config{
+		Line: &claim.Line{
+			Gatherer: claim.Gatherer{Cache: mgr.GetCache()},
+			Store:    connections, Targets: writer, Restarts: roller{restarts},
+		},
+		Client: mgr.GetClient(), Metadata: mgr.GetCache(), Events: events,
+		Clock: config.Clock, LastAlive: lastAlive(ctx, mgr.GetAPIReader(), config.Namespace),
+	})
+	if err := claims.SetupWithManager(ctx, mgr, settled); err != nil {
+		return fmt.Errorf("setting up claims: %w", err)
+	}
+	if err := claim.SetupAnnotated(mgr, events); err != nil {
+		return fmt.Errorf("setting up annotated workloads: %w", err)
+	}
+	if err := mgr.AddHealthzCheck("alive", healthz.Ping); err != nil {
+		return fmt.Errorf("adding the health check: %w", err)
+	}
+	if err := mgr.AddReadyzCheck("caches", cachesSynced(mgr)); err != nil {
+		return fmt.Errorf("adding the readiness check: %w", err)
+	}
+	return nil
+}
+
+// roller joins the two things that the line wants of a restart controller.
+type roller struct{ *restart.Controller }
+
+// Roll implements claim.Roller.
+func (r roller) Roll(ctx context.Context, target types.NamespacedName) (v1alpha1.Consumers, error) {
+	if err := r.Controller.Roll(ctx, target); err != nil {
+		return v1alpha1.Consumers{}, err
+	}
+	return r.Consumers(ctx, target)
+}
+
+// lastAlive is when a daemon last renewed the Lease; zero where there was none.
+func lastAlive(ctx context.Context, reader client.Reader, namespace string) time.Time {
+	lease := &coordinationv1.Lease{}
+	err := reader.Get(ctx, client.ObjectKey{Namespace: namespace, Name: LeaseName}, lease)
+	if err != nil || lease.Spec.RenewTime == nil {
+		return time.Time{}
+	}
+	return lease.Spec.RenewTime.Time
+}

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/go-logr/logr"
+	"github.com/spf13/cobra"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
+	ctrl "sigs.k8s.io/controller-runtime"
+
+	"k8s.io/client-go/rest"
+
+	"github.com/privyseal/privyseal/broker"
+)
+
+// common are the flags of every command that talks to a cluster for long.
+type common struct {
+	kubeconfig string
+	namespace  string
+	logLevel   string
+	metrics    string
+	probes     string
+}
+
+func (c *common) addTo(command *cobra.Command) {
+	flags := command.Flags()
+	flags.StringVar(&c.kubeconfig, "kubeconfig", "", "file to reach the cluster with (default: the pod's own service account)")
+	flags.StringVar(&c.namespace, "namespace", os.Getenv("POD_NAMESPACE"), "namespace that this runs in (default: $POD_NAMESPACE)")
+	flags.StringVar(&c.logLevel, "log-level", "info", "error, warn, info or debug")
+	flags.StringVar(&c.metrics, "metrics-address", ":8080", "address to serve metrics on; empty for none")
+	flags.StringVar(&c.probes, "probe-address", ":8081", "address to serve /healthz and /readyz on; empty for none")
+}
+
+// connect checks the flags and gives the way to the cluster, and the log.
+func (c *common) connect() (*rest.Config, logr.Logger, error) {
+	if c.namespace == "" {
+		return nil, logr.Logger{}, usageError{errors.New("--namespace is missing: name the namespace that this runs in")}
+	}
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(strings.ToUpper(c.logLevel))); err != nil {
+		return nil, logr.Logger{}, usageError{fmt.Errorf("--log-level %q: want error, warn, info or debug", c.logLevel)}
+	}
+	handler := slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level})
+	log := logr.FromSlogHandler(handler)
+	ctrl.SetLogger(log)
+	klog.SetSlogLogger(slog.New(handler))
+
+	if c.kubeconfig != "" {
+		access, err := clientcmd.BuildConfigFromFlags("", c.kubeconfig)
+		if err != nil {
+			return nil, log, fmt.Errorf("reading --kubeconfig %s: %w", c.kubeconfig, err)
+		}
+		return access, log, nil
+	}
+	access, err := rest.InClusterConfig()
+	if err != nil {
+		return nil, log, fmt.Errorf("reading the pod's service account (outside a cluster, give --kubeconfig): %w", err)
+	}
+	return access, log, nil
+}
+
+func serveCommand() *cobra.Command {
+	var flags common
+	config := broker.Config{}
+	command := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the controllers: claims to Secrets, and restarts of what reads them",
+		Args:  cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			access, log, err := flags.connect()
+			if err != nil {
+				return err
+			}
+			config.REST, config.Log, config.Namespace = access, log, flags.namespace
+			config.MetricsAddress, config.ProbeAddress = flags.metrics, flags.probes
+			return broker.Run(command.Context(), config)
+		},
+	}
+	flags.addTo(command)
+	command.Flags().StringSliceVar(&config.Namespaces, "namespaces", nil, "namespaces to serve, separated by commas (default: all)")
+	command.Flags().BoolVar(&config.AllowHTTP, "dev-allow-http", false, "allow stores with plain http addresses; for development only")
+	return command
+}
