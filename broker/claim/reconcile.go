@@ -123,7 +123,7 @@ func (r *Reconciler) targetUntouched(ctx context.Context, claim *v1alpha1.Secret
 	if err != nil {
 		return false, fmt.Errorf("looking for Secret %s: %w", targetName(claim), err)
 	}
-	return meta.UID == last.UID && meta.ResourceVersion == last.ResourceVersion, nil
+	return string(meta.UID) == last.UID && meta.ResourceVersion == last.ResourceVersion, nil
 }
 
 // tell writes the claim's status, if it changed, and an event, if it is news.

@@ -95,7 +95,7 @@ func (w *Writer) Apply(ctx context.Context, desired Desired) (Applied, error) {
 // seen, it is marked as ours, and its newest digests are those of the content.
 func unchanged(meta metav1.ObjectMeta, desired Desired, digest digester) (Applied, bool) {
 	last := desired.Last
-	if last == nil || last.UID != meta.UID || last.ResourceVersion != meta.ResourceVersion || !desired.Owner.marked(meta) {
+	if last == nil || last.UID != string(meta.UID) || last.ResourceVersion != meta.ResourceVersion || !desired.Owner.marked(meta) {
 		return Applied{}, false
 	}
 	revisions, err := ParseRevisions(meta.Annotations[v1alpha1.AnnotationRevisions])
@@ -243,7 +243,7 @@ func changedKeys(before, after Revisions) []string {
 
 func status(secret *corev1.Secret, revision string) v1alpha1.TargetStatus {
 	return v1alpha1.TargetStatus{
-		Name: secret.Name, UID: secret.UID,
+		Name: secret.Name, UID: string(secret.UID),
 		ResourceVersion: secret.ResourceVersion, Revision: revision,
 	}
 }

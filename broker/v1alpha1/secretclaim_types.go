@@ -2,7 +2,6 @@ package v1alpha1
 
 import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 )
 
 // SecretClaim says what an application wants: values from one or more paths of
@@ -301,7 +300,7 @@ type TargetStatus struct {
 	// UID of the Secret.
 	//
 	// +kubebuilder:validation:MaxLength=64
-	UID types.UID `json:"uid"`
+	UID string `json:"uid"`
 	// ResourceVersion of the Secret when it was last written or checked.
 	//
 	// +kubebuilder:validation:MaxLength=64
