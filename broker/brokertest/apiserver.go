@@ -1,0 +1,79 @@
+package brokertest
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+	"text/template"
+
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	"sigs.k8s.io/yaml"
+
+	"github.com/privyseal/privyseal/broker"
+)
+
+// APIServer starts an API server with etcd for this test alone, with
+// Privyseal's CRDs, and nothing else: no controllers, no nodes.
+func APIServer(t testing.TB) *rest.Config {
+	t.Helper()
+	assets := labEnv(t)["KUBEBUILDER_ASSETS"]
+	if _, err := os.Stat(filepath.Join(assets, "kube-apiserver")); err != nil {
+		skipWithout(t, "it has no kube-apiserver to start")
+	}
+	environment := &envtest.Environment{
+		BinaryAssetsDirectory: assets,
+		CRDs:                  Definitions(t),
+	}
+	access, err := environment.Start()
+	if err != nil {
+		t.Fatalf("starting an API server: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := environment.Stop(); err != nil {
+			t.Errorf("stopping the API server: %v", err)
+		}
+	})
+	access.QPS = -1
+	return access
+}
+
+// Definitions are the CRDs out of the chart.
+func Definitions(t testing.TB) []*apiextensionsv1.CustomResourceDefinition {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(Root(t), "charts/privyseal/templates/crds/*.yaml"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no CRDs in the chart: %v", err)
+	}
+	values := map[string]any{"Values": map[string]any{"crds": map[string]any{"enabled": true}}}
+	var definitions []*apiextensionsv1.CustomResourceDefinition
+	for _, file := range files {
+		var rendered bytes.Buffer
+		if err := template.Must(template.ParseFiles(file)).Execute(&rendered, values); err != nil {
+			t.Fatalf("rendering %s: %v", file, err)
+		}
+		definition := &apiextensionsv1.CustomResourceDefinition{}
+		if err := yaml.UnmarshalStrict(rendered.Bytes(), definition); err != nil {
+			t.Fatalf("reading %s: %v", file, err)
+		}
+		definitions = append(definitions, definition)
+	}
+	return definitions
+}
+
+// Client is an uncached client that knows Privyseal's kinds.
+func Client(t testing.TB, access *rest.Config) client.Client {
+	t.Helper()
+	scheme, err := broker.Scheme()
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := client.New(access, client.Options{Scheme: scheme})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return made
+}
