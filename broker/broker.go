@@ -46,6 +46,10 @@ type Config struct {
 	// Namespaces to serve. Empty: all.
 	Namespaces []string
 
+	// RefreshInterval is how often a claim is read that does not say. 0:
+	// claim.DefaultInterval.
+	RefreshInterval time.Duration
+
 	// AllowHTTP permits stores with plain http addresses, for development.
 	AllowHTTP bool
 
@@ -185,7 +189,8 @@ func wire(ctx context.Context, mgr manager.Manager, config Config) error {
 			Store:    connections, Targets: writer, Restarts: roller{restarts},
 		},
 		Client: mgr.GetClient(), Metadata: mgr.GetCache(), Events: events,
-		Clock: config.Clock, LastAlive: lastAlive(ctx, mgr.GetAPIReader(), config.Namespace),
+		Interval: config.RefreshInterval,
+		Clock:    config.Clock, LastAlive: lastAlive(ctx, mgr.GetAPIReader(), config.Namespace),
 	})
 	if err := claims.SetupWithManager(ctx, mgr, settled); err != nil {
 		return fmt.Errorf("setting up claims: %w", err)

@@ -1,6 +1,7 @@
 package claim
 
 import (
+	"cmp"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -12,8 +13,9 @@ import (
 // Defaults are applied where a claim is read, never written into it: a field
 // that the API server filled in shows as drift in GitOps tools.
 
-// defaultInterval is how often a claim is read where it does not say.
-const defaultInterval = 5 * time.Minute
+// DefaultInterval is how often a claim is read where neither it nor the
+// daemon's configuration says.
+const DefaultInterval = 5 * time.Minute
 
 func targetName(claim *v1alpha1.SecretClaim) types.NamespacedName {
 	name := types.NamespacedName{Namespace: claim.Namespace, Name: claim.Name}
@@ -33,11 +35,12 @@ func onClaimDeleted(claim *v1alpha1.SecretClaim) v1alpha1.OnClaimDeleted {
 	return v1alpha1.RetainTarget
 }
 
-func interval(claim *v1alpha1.SecretClaim) time.Duration {
+// interval of a claim's reads.
+func (r *Reconciler) interval(claim *v1alpha1.SecretClaim) time.Duration {
 	if refresh := claim.Spec.Refresh; refresh != nil && refresh.Interval != nil {
 		return refresh.Interval.Duration
 	}
-	return defaultInterval
+	return cmp.Or(r.config.Interval, DefaultInterval)
 }
 
 func once(claim *v1alpha1.SecretClaim) bool {

@@ -26,7 +26,7 @@ import (
 // corrected or a secret written.
 const retryRefused = 30 * time.Second
 
-// Config of a Reconciler. Every field is required but LastAlive.
+// Config of a Reconciler. Every field is required but Interval and LastAlive.
 type Config struct {
 	// Line is the way of a secret.
 	Line *Line
@@ -42,6 +42,10 @@ type Config struct {
 
 	// Clock is the time.
 	Clock clock.PassiveClock
+
+	// Interval between two reads of a claim that does not say. 0:
+	// DefaultInterval.
+	Interval time.Duration
 
 	// LastAlive is when a daemon was last seen alive before this one. Zero:
 	// unknown, and then no claim is taken to have missed its time.
@@ -99,11 +103,11 @@ func (r *Reconciler) due(ctx context.Context, claim *v1alpha1.SecretClaim, now t
 		return time.Time{}, nil
 	}
 	due := r.schedule.dueAt(claim.UID, func() time.Time {
-		return firstSlot(claim.UID, interval(claim), r.config.LastAlive, now)
+		return firstSlot(claim.UID, r.interval(claim), r.config.LastAlive, now)
 	})
 	if once(claim) && !due.IsZero() {
 		// Never due by itself; looked at now and then all the same.
-		due = now.Add(interval(claim))
+		due = now.Add(r.interval(claim))
 	}
 	return due, nil
 }
@@ -162,15 +166,15 @@ func (r *Reconciler) settle(ctx context.Context, claim *v1alpha1.SecretClaim, er
 	var refusal *Refusal
 	switch {
 	case err == nil:
-		next := nextSlot(claim.UID, interval(claim), now)
+		next := nextSlot(claim.UID, r.interval(claim), now)
 		r.schedule.set(claim.UID, next)
 		return reconcile.Result{RequeueAfter: next.Sub(now)}, nil
 	case errors.As(err, &refusal):
 		log.FromContext(ctx).Info("claim refused", "reason", refusal.Reason, "message", refusal.Message)
-		return reconcile.Result{RequeueAfter: min(retryRefused, interval(claim))}, nil
+		return reconcile.Result{RequeueAfter: min(retryRefused, r.interval(claim))}, nil
 	case errors.Is(err, providers.ErrUnavailable):
 		log.FromContext(ctx).Info("store unavailable, the last good value stays", "error", err.Error())
-		return reconcile.Result{RequeueAfter: min(retryRefused, interval(claim))}, nil
+		return reconcile.Result{RequeueAfter: min(retryRefused, r.interval(claim))}, nil
 	default:
 		return reconcile.Result{}, err
 	}

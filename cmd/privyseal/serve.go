@@ -6,16 +6,17 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 
-	"k8s.io/client-go/rest"
-
 	"github.com/privyseal/privyseal/broker"
+	"github.com/privyseal/privyseal/broker/claim"
 )
 
 // common are the flags of every command that talks to a cluster for long.
@@ -76,6 +77,9 @@ func serveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if config.RefreshInterval < time.Second {
+				return usageError{fmt.Errorf("--refresh-interval %s: want at least 1s", config.RefreshInterval)}
+			}
 			config.REST, config.Log, config.Namespace = access, log, flags.namespace
 			config.MetricsAddress, config.ProbeAddress = flags.metrics, flags.probes
 			return broker.Run(command.Context(), config)
@@ -83,6 +87,7 @@ func serveCommand() *cobra.Command {
 	}
 	flags.addTo(command)
 	command.Flags().StringSliceVar(&config.Namespaces, "namespaces", nil, "namespaces to serve, separated by commas (default: all)")
+	command.Flags().DurationVar(&config.RefreshInterval, "refresh-interval", claim.DefaultInterval, "how often a claim is read that does not say")
 	command.Flags().BoolVar(&config.AllowHTTP, "dev-allow-http", false, "allow stores with plain http addresses; for development only")
 	return command
 }

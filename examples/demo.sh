@@ -1,0 +1,113 @@
+#!/usr/bin/env bash
+# The way of a secret, on the lab: a real Kubernetes with a real Vault.
+# Run it with: make demo
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+while IFS='=' read -r name value; do declare "$name=$value"; done <.lab/env
+if [[ $LAB_MODE == control-plane ]]; then
+	echo "the demo shows running pods, and LAB=control-plane has no node to run them; run it as root without LAB"
+	exit 1
+fi
+export KUBECONFIG=$LAB_KUBECONFIG
+began=$SECONDS
+
+bold=$'\e[1m' dim=$'\e[2m' off=$'\e[0m'
+[[ -t 1 ]] || bold='' dim='' off=''
+chapter() { printf '\n%s%s%s\n' "$bold" "$*" "$off"; }
+say() { printf '%s\n' "$*"; }
+show() { printf '%s  $ %s%s\n' "$dim" "$*" "$off"; }
+indent() { sed 's/^/    /'; }
+kubectl() { "$LAB_KUBECTL" "$@"; }
+run() {
+	show "$*"
+	"$@" | indent
+}
+vault_write() { "$LAB_BIN" vault write "$@" >/dev/null; }
+
+# wait_for SECONDS WHAT COMMAND...: until the command succeeds.
+wait_for() {
+	local end=$((SECONDS + $1)) what=$2
+	shift 2
+	until "$@" >/dev/null 2>&1; do
+		((SECONDS < end)) || give_up "$what"
+		sleep 0.2
+	done
+}
+give_up() {
+	say "this did not come about: $1"
+	kubectl get pods,secretclaims -n payments | indent
+	kubectl get events -n payments | tail -20 | indent
+	kubectl logs -n privyseal-system deployment/privyseal --tail=20 | indent
+	exit 1
+}
+rolled_out() {
+	kubectl rollout status deployment/checkout -n payments --timeout=90s >/dev/null ||
+		give_up "a ready pod of checkout"
+	wait_for 30 "the old pod is gone" one_pod
+}
+pods() { kubectl get pods -n payments -l app="$1" -o name; }
+one_pod() { [[ $(pods checkout | wc -l) == 1 ]]; }
+template_of() { kubectl get deployment/checkout -n payments -o "jsonpath={.metadata.generation}"; }
+template_changed() { [[ $(template_of) != "$before" ]]; }
+templates_had() { kubectl get replicasets -n payments -l app="$1" -o name | wc -l; }
+
+chapter "1. The daemon"
+say "Privyseal goes in by its chart, as on any cluster. It is told where Vault is,"
+say "and that namespaces labelled prod may read kv/prod/<their own name>/ there."
+kubectl get namespace privyseal-system >/dev/null 2>&1 || kubectl create namespace privyseal-system >/dev/null
+kubectl create configmap vault-ca -n privyseal-system --from-file=ca.crt="$VAULT_CACERT" --dry-run=client -o yaml |
+	kubectl apply -f - >/dev/null
+build=$(sha256sum bin/privyseal | cut -c1-16) # a new build under the old tag gives new pods
+show "helm upgrade --install privyseal charts/privyseal -n privyseal-system"
+bin/helm upgrade --install privyseal charts/privyseal -n privyseal-system --wait --timeout 3m \
+	--set image.tag=dev --set image.pullPolicy=Never --set-string podAnnotations.build="$build" \
+	--set 'serve.extraArgs={--refresh-interval=5s}' >/dev/null ||
+	give_up "a running daemon"
+kubectl get pods -n privyseal-system | indent
+kubectl delete deployment --all -n payments --wait --cascade=foreground >/dev/null 2>&1 || : # of an earlier demo
+run kubectl apply -f examples/annotated-app/platform.yaml
+
+chapter "2. A secret in Vault, and an application that asks for it"
+vault_write sys/policies/acl/privyseal-payments \
+	'{"policy": "path \"kv/data/prod/payments/*\" {capabilities = [\"read\"]}"}'
+vault_write auth/kubernetes/role/privyseal-payments \
+	'{"bound_service_account_names": "privyseal", "bound_service_account_namespaces": "payments",
+	  "audience": "https://vault.vault.svc:8200", "policies": "privyseal-payments", "ttl": "10m"}'
+show "vault kv put kv/prod/payments/db username=pay password=correct-horse"
+vault_write kv/data/prod/payments/db '{"data": {"username": "pay", "password": "correct-horse"}}'
+say "The application says what it needs in annotations on its pods, and nothing else:"
+grep 'privyseal.io/.*db' examples/annotated-app/app.yaml | sed 's/^ */    /'
+run kubectl apply -f examples/annotated-app/app.yaml
+rolled_out
+kubectl rollout status deployment/website -n payments --timeout=60s >/dev/null
+say "Its pod waited until the Secret was there, and started with it:"
+run kubectl logs -n payments deployment/checkout
+run kubectl get secretclaims,secrets -n payments
+old_pod=$(pods checkout) neighbour=$(pods website) before=$(template_of)
+
+chapter "3. The value changes in Vault"
+show "vault kv put kv/prod/payments/db username=pay password=battery-staple"
+vault_write kv/data/prod/payments/db '{"data": {"username": "pay", "password": "battery-staple"}}'
+changed=$SECONDS
+wait_for 60 "a restart of checkout" template_changed
+rolled_out
+say "$((SECONDS - changed)) seconds later a new pod runs, with the new value in its environment and its files:"
+run kubectl logs -n payments deployment/checkout
+show "kubectl exec -n payments deployment/checkout -- cat /etc/secrets/db/password"
+inside=$(kubectl exec -n payments deployment/checkout -- cat /etc/secrets/db/password)
+say "    $inside"
+[[ $inside == battery-staple ]] || give_up "the new value inside the pod"
+
+chapter "4. Exactly the pods that held the old value, exactly once"
+say "checkout   $old_pod  ->  $(pods checkout)"
+say "           $(($(templates_had checkout) - 1)) rollout for 1 change"
+say "website    $(pods website)  (does not read the secret, so it was left alone)"
+run kubectl get secretclaims -n payments
+[[ $(pods website) == "$neighbour" ]] || give_up "website left alone"
+
+chapter "Done, in $((SECONDS - began)) seconds."
+say "The lab still runs. Look around with:"
+say "    export KUBECONFIG=$LAB_KUBECONFIG"
+say "    kubectl describe secretclaims -n payments"
+say "and end it with: make demo-down"
