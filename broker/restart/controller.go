@@ -145,7 +145,10 @@ func (c *Controller) Reconcile(ctx context.Context, w Workload) (reconcile.Resul
 		next = c.tell(w, standings(facts, decision))
 	}
 	wait, err := c.act(ctx, w, s, decision)
-	return reconcile.Result{RequeueAfter: sooner(wait, next)}, err
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	return reconcile.Result{RequeueAfter: sooner(wait, next)}, nil
 }
 
 // act restarts the workload if that is due, and says when to look again; 0:

@@ -1,0 +1,455 @@
+package restart_test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	texttemplate "text/template"
+	"time"
+
+	"github.com/go-logr/logr/funcr"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/config"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	logger "sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/privyseal/privyseal/broker/restart"
+	"github.com/privyseal/privyseal/broker/target"
+	"github.com/privyseal/privyseal/broker/v1alpha1"
+)
+
+// patience is how long a test waits for what must come.
+const patience = 30 * time.Second
+
+// server is a real API server with etcd, and nothing else: no controllers, no
+// kubelet. What they would do, the tests do by hand.
+type server struct {
+	environment envtest.Environment
+	config      *rest.Config
+	scheme      *runtime.Scheme
+	err         error
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if assets() != "" {
+		if err := started().environment.Stop(); err != nil {
+			fmt.Fprintln(os.Stderr, "stopping the API server:", err)
+		}
+	}
+	os.Exit(code)
+}
+
+// started starts the one server of all tests.
+var started = sync.OnceValue(func() *server {
+	logger.SetLogger(funcr.New(func(prefix, args string) {
+		if testing.Verbose() || strings.Contains(args, "error") {
+			fmt.Fprintln(os.Stderr, prefix, args)
+		}
+	}, funcr.Options{}))
+	s := &server{scheme: runtime.NewScheme()}
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme} {
+		if s.err = add(s.scheme); s.err != nil {
+			return s
+		}
+	}
+	definitions, err := definitions()
+	if err != nil {
+		s.err = err
+		return s
+	}
+	s.environment = envtest.Environment{
+		BinaryAssetsDirectory:    assets(),
+		CRDDirectoryPaths:        []string{definitions},
+		ErrorIfCRDPathMissing:    true,
+		ControlPlaneStartTimeout: 3 * time.Minute, // next to builds on two cores
+	}
+	s.config, s.err = s.environment.Start()
+	return s
+})
+
+// assets is the folder of the API server's binaries, as the environment or a
+// lab says; empty where there is none.
+func assets() string {
+	if folder := os.Getenv("KUBEBUILDER_ASSETS"); folder != "" {
+		return folder
+	}
+	env, err := os.ReadFile("../../.lab/env")
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(env)) {
+		if folder, is := strings.CutPrefix(strings.TrimSpace(line), "KUBEBUILDER_ASSETS="); is {
+			return folder
+		}
+	}
+	return ""
+}
+
+// definitions renders the chart's CRDs into a folder of their own.
+func definitions() (string, error) {
+	folder, err := os.MkdirTemp("", "privyseal-crds-")
+	if err != nil {
+		return "", err
+	}
+	files, err := filepath.Glob("../../charts/privyseal/templates/crds/*.yaml")
+	if err != nil {
+		return "", err
+	}
+	for _, file := range files {
+		definition, err := texttemplate.ParseFiles(file)
+		if err != nil {
+			return "", err
+		}
+		out, err := os.Create(filepath.Join(folder, filepath.Base(file)))
+		if err != nil {
+			return "", err
+		}
+		values := map[string]any{"Values": map[string]any{"crds": map[string]any{"enabled": true}}}
+		if err := definition.Execute(out, values); err != nil {
+			return "", err
+		}
+		if err := out.Close(); err != nil {
+			return "", err
+		}
+	}
+	return folder, nil
+}
+
+// cluster is one test's namespace on the server.
+type cluster struct {
+	*testing.T
+	server    *server
+	client    client.Client
+	namespace string
+
+	mu      sync.Mutex
+	settled []string // what Settled told, with the counts at that moment
+	patches []string // requests of daemons, by their path
+	said    map[string]target.Revisions
+	now     int64
+}
+
+func newCluster(t *testing.T) *cluster {
+	t.Helper()
+	if assets() == "" {
+		missing := "lab: no KUBEBUILDER_ASSETS, neither in the environment nor in .lab/env; make lab"
+		if os.Getenv("CI") == "true" {
+			t.Fatal(missing)
+		}
+		t.Skip(missing)
+	}
+	s := started()
+	if s.err != nil {
+		t.Fatal(s.err)
+	}
+	c := &cluster{T: t, server: s, said: map[string]target.Revisions{}, now: time.Now().Unix()}
+	var err error
+	if c.client, err = client.New(s.config, client.Options{Scheme: s.scheme}); err != nil {
+		t.Fatal(err)
+	}
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "restart-"}}
+	c.must(c.client.Create(t.Context(), namespace))
+	c.namespace = namespace.Name
+	return c
+}
+
+func (c *cluster) must(err error) {
+	c.Helper()
+	if err != nil {
+		c.Fatal(err)
+	}
+}
+
+func (c *cluster) meta(name string) metav1.ObjectMeta {
+	return metav1.ObjectMeta{Namespace: c.namespace, Name: name}
+}
+
+func (c *cluster) key(name string) types.NamespacedName {
+	return types.NamespacedName{Namespace: c.namespace, Name: name}
+}
+
+// until waits for what must come.
+func (c *cluster) until(what string, is func() bool) {
+	c.Helper()
+	deadline := time.After(patience)
+	for !is() {
+		select {
+		case <-deadline:
+			c.Fatalf("waited in vain until %s", what)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// claim makes a claim with its target, whose keys have contents as in
+// "password=a".
+func (c *cluster) claim(name string, policy v1alpha1.RestartPolicy, contents ...string) {
+	c.Helper()
+	claim := &v1alpha1.SecretClaim{ObjectMeta: c.meta(name), Spec: v1alpha1.SecretClaimSpec{
+		Sources: []v1alpha1.Source{{Path: name}}, Restart: policy}}
+	c.must(c.client.Create(c.Context(), claim))
+	c.said[name] = target.Revisions{KID: "k1", Keys: map[string][]target.Revision{}}
+	c.advance(name, 0, contents)
+	secret := &corev1.Secret{ObjectMeta: c.meta(name)}
+	secret.Labels = map[string]string{v1alpha1.LabelClaimUID: string(claim.UID)}
+	secret.Annotations = map[string]string{v1alpha1.AnnotationClaim: name, v1alpha1.AnnotationRevisions: c.said[name].String()}
+	c.must(c.client.Create(c.Context(), secret))
+}
+
+// change gives keys of a target other contents. Its sequence is beyond what
+// any pod's age proves, as when all pods are older.
+func (c *cluster) change(name string, contents ...string) {
+	c.Helper()
+	c.now++
+	c.advance(name, c.now, contents)
+	secret := &corev1.Secret{ObjectMeta: c.meta(name)}
+	c.must(c.client.Get(c.Context(), c.key(name), secret))
+	secret.Annotations[v1alpha1.AnnotationRevisions] = c.said[name].String()
+	c.must(c.client.Update(c.Context(), secret))
+}
+
+func (c *cluster) advance(name string, sequence int64, contents []string) {
+	for _, content := range contents {
+		key, digest, _ := strings.Cut(content, "=")
+		entries := slices.Insert(slices.Clone(c.said[name].Keys[key]), 0, target.Revision{Digest: digest, Sequence: sequence})
+		c.said[name].Keys[key] = entries[:min(len(entries), 4)]
+	}
+}
+
+// podSpec is a spec that the API server takes and that reads these parts.
+func podSpec(parts []part) corev1.PodSpec {
+	s := spec(parts...)
+	if len(s.Containers) == 0 {
+		s.Containers = []corev1.Container{{}}
+	}
+	for i := range s.Containers {
+		s.Containers[i].Name, s.Containers[i].Image = fmt.Sprint("c", i), "pause"
+	}
+	for i := range s.Volumes {
+		s.Volumes[i].Name = fmt.Sprint("v", i)
+	}
+	return *s
+}
+
+func podTemplate(name string, annotations map[string]string, parts []part) corev1.PodTemplateSpec {
+	return corev1.PodTemplateSpec{
+		ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"app": name}, Annotations: annotations},
+		Spec:       podSpec(parts),
+	}
+}
+
+// deployment makes a Deployment with two pods, as its controllers would.
+func (c *cluster) deployment(name string, parts ...part) *appsv1.Deployment {
+	c.Helper()
+	return c.annotated(name, nil, parts...)
+}
+
+func (c *cluster) annotated(name string, annotations map[string]string, parts ...part) *appsv1.Deployment {
+	c.Helper()
+	deployment := &appsv1.Deployment{ObjectMeta: c.meta(name), Spec: appsv1.DeploymentSpec{
+		Replicas: new(int32(2)),
+		Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": name}},
+		Template: podTemplate(name, annotations, parts),
+	}}
+	c.must(c.client.Create(c.Context(), deployment))
+	c.rollout(name)
+	return deployment
+}
+
+// rollout does what the Deployment's and the ReplicaSet's controllers do: it
+// makes a ReplicaSet and pods of the present template, then deletes the pods
+// that were there.
+func (c *cluster) rollout(name string) {
+	c.Helper()
+	ctx := c.Context()
+	deployment := &appsv1.Deployment{}
+	c.must(c.client.Get(ctx, c.key(name), deployment))
+	old := c.pods(name)
+	set := &appsv1.ReplicaSet{ObjectMeta: c.meta(fmt.Sprintf("%s-%d", name, deployment.Generation))}
+	set.Spec.Selector, set.Spec.Template = deployment.Spec.Selector, deployment.Spec.Template
+	set.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(deployment, appsv1.SchemeGroupVersion.WithKind("Deployment"))}
+	c.must(c.client.Create(ctx, set))
+	for i := range 2 {
+		c.pod(fmt.Sprintf("%s-%d", set.Name, i), set.Spec.Template, set, "ReplicaSet")
+	}
+	for i := range old {
+		c.must(c.client.Delete(ctx, &old[i], client.GracePeriodSeconds(0)))
+	}
+}
+
+func (c *cluster) pod(name string, template corev1.PodTemplateSpec, owner client.Object, kind string) {
+	c.Helper()
+	pod := &corev1.Pod{ObjectMeta: *template.ObjectMeta.DeepCopy(), Spec: *template.Spec.DeepCopy()}
+	pod.Namespace, pod.Name = c.namespace, name
+	pod.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(owner, appsv1.SchemeGroupVersion.WithKind(kind))}
+	c.must(c.client.Create(c.Context(), pod))
+}
+
+func (c *cluster) pods(name string) []corev1.Pod {
+	c.Helper()
+	pods := &corev1.PodList{}
+	c.must(c.client.List(c.Context(), pods, client.InNamespace(c.namespace), client.MatchingLabels{"app": name}))
+	return pods.Items
+}
+
+// line is a workload's restarted-for with how often its template was changed:
+// "1 db=5" after one patch.
+func (c *cluster) line(object client.Object) string {
+	c.Helper()
+	c.must(c.client.Get(c.Context(), client.ObjectKeyFromObject(object), object))
+	var template corev1.PodTemplateSpec
+	switch object := object.(type) {
+	case *appsv1.Deployment:
+		template = object.Spec.Template
+	case *appsv1.StatefulSet:
+		template = object.Spec.Template
+	case *appsv1.DaemonSet:
+		template = object.Spec.Template
+	}
+	line := template.Annotations[v1alpha1.AnnotationRestartedFor]
+	return strings.TrimSpace(fmt.Sprint(object.GetGeneration()-1, " ", line))
+}
+
+// web is the line of the Deployment of that name.
+func (c *cluster) web(name string) string {
+	c.Helper()
+	return c.line(&appsv1.Deployment{ObjectMeta: c.meta(name)})
+}
+
+// expect waits until a Deployment's line is as given, with %d for sequences.
+func (c *cluster) expect(name, format string, sequences ...any) {
+	c.Helper()
+	want := fmt.Sprintf(format, sequences...)
+	c.until(fmt.Sprintf("%s has %q (it has %q)", name, want, c.web(name)), func() bool { return c.web(name) == want })
+}
+
+// daemon is a running Controller.
+type daemon struct {
+	*restart.Controller
+	stop func()
+}
+
+// daemon starts one, which ends with the test at the latest.
+func (c *cluster) daemon() daemon {
+	c.Helper()
+	configuration := rest.CopyConfig(c.server.config)
+	configuration.Wrap(func(next http.RoundTripper) http.RoundTripper { return counting{c, next} })
+	byObject := restart.ByObject()
+	mgr, err := manager.New(configuration, manager.Options{
+		Scheme:                 c.server.scheme,
+		Metrics:                metricsserver.Options{BindAddress: "0"},
+		HealthProbeBindAddress: "0",
+		Controller:             config.Controller{SkipNameValidation: new(true)},
+		Cache:                  cache.Options{ByObject: byObject, DefaultNamespaces: map[string]cache.Config{c.namespace: {}}},
+		Client:                 client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.Secret{}}}},
+	})
+	c.must(err)
+	var controller *restart.Controller
+	controller = restart.New(restart.Config{Settled: func(target types.NamespacedName) {
+		counts, err := controller.Consumers(context.WithoutCancel(c.Context()), target)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.settled = append(c.settled, fmt.Sprintf("%s: %d current, %d stale", target.Name, counts.Current, counts.Stale))
+		if err != nil {
+			c.Error(err)
+		}
+	}})
+	c.must(controller.SetupWithManager(mgr))
+	ctx, cancel := context.WithCancel(c.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- mgr.Start(ctx) }()
+	stop := sync.OnceFunc(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			c.Error("the daemon ended:", err)
+		}
+	})
+	c.Cleanup(stop)
+	return daemon{controller, stop}
+}
+
+// counting notes what a daemon changes in workloads.
+type counting struct {
+	cluster *cluster
+	next    http.RoundTripper
+}
+
+func (r counting) RoundTrip(request *http.Request) (*http.Response, error) {
+	if request.Method != http.MethodGet && strings.Contains(request.URL.Path, "/apis/apps/") {
+		r.cluster.mu.Lock()
+		r.cluster.patches = append(r.cluster.patches, request.Method+" "+request.URL.Path[strings.LastIndex(request.URL.Path, "/")+1:])
+		r.cluster.mu.Unlock()
+	}
+	return r.next.RoundTrip(request)
+}
+
+// requests are what daemons sent to change workloads since the last look.
+func (c *cluster) requests() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	requests := slices.DeleteFunc(c.patches, func(request string) bool { return strings.Contains(request, "canary") })
+	c.patches = nil
+	slices.Sort(requests)
+	return requests
+}
+
+// told are the counts that Settled was called with since the last look, each
+// once in a row.
+func (c *cluster) told() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	told := slices.DeleteFunc(c.settled, func(line string) bool { return strings.HasPrefix(line, "canary") })
+	c.settled = nil
+	return slices.Compact(told)
+}
+
+// dealtWith waits until the daemon has dealt with all that was done before:
+// it changes a target of a workload that is there for this alone, whose patch
+// comes after every patch that was due earlier.
+func (c *cluster) dealtWith() {
+	c.Helper()
+	if _, there := c.said["canary"]; !there {
+		c.claim("canary", "", "key=0")
+		c.deployment("canary", envFrom("canary"))
+	}
+	deployment := &appsv1.Deployment{ObjectMeta: c.meta("canary")}
+	c.line(deployment)
+	// The change must be the last thing that the caches hear of, so that it is
+	// not held up by the watch of another kind.
+	c.change("canary", fmt.Sprint("key=", c.now))
+	sequence := c.now
+	c.until("the canary is patched", func() bool { return strings.HasSuffix(c.web("canary"), fmt.Sprint("canary=", sequence)) })
+}
+
+// notes are those of the events on a workload.
+func (c *cluster) notes(name string) []string {
+	c.Helper()
+	events := &eventsv1.EventList{}
+	c.must(c.client.List(c.Context(), events, client.InNamespace(c.namespace)))
+	notes := map[string]bool{}
+	for _, event := range events.Items {
+		if event.Regarding.Name == name {
+			notes[event.Regarding.Kind+" "+event.Reason+": "+event.Note] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(notes))
+}

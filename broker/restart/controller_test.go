@@ -1,0 +1,259 @@
+package restart_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+
+	"github.com/privyseal/privyseal/broker/annotation"
+	"github.com/privyseal/privyseal/broker/restart"
+	"github.com/privyseal/privyseal/broker/v1alpha1"
+)
+
+func TestOneChangeIsOnePatch(t *testing.T) {
+	c := newCluster(t)
+	c.claim("db", v1alpha1.RestartAuto, "password=a", "user=u")
+	c.claim("tls", "", "crt=a")
+	c.deployment("both", envKey("db", "password"), volume("tls"))
+	c.deployment("user", envKey("db", "user"))
+	c.deployment("stranger", envFrom("other"))
+
+	// Installing restarts nobody.
+	first := c.daemon()
+	c.dealtWith()
+	if requests := c.requests(); len(requests) > 0 {
+		t.Fatal("installing sends", requests)
+	}
+
+	// Two targets that change together are one patch, and who reads neither
+	// key is left alone.
+	c.change("db", "password=b")
+	db := c.now
+	c.change("tls", "crt=b")
+	tls := c.now
+	c.expect("both", "1 db=%d,tls=%d", db, tls)
+	c.dealtWith()
+	if diff := cmp.Diff([]string{"PATCH both"}, c.requests()); diff != "" {
+		t.Fatal(diff)
+	}
+
+	// The rollout ends, and nothing follows.
+	c.rollout("both")
+	c.dealtWith()
+	c.expect("both", "1 db=%d,tls=%d", db, tls)
+
+	// There and back again before anyone looked is no change.
+	c.change("db", "password=c")
+	c.change("db", "password=b")
+	c.dealtWith()
+	c.expect("both", "1 db=%d,tls=%d", db, tls)
+
+	// Nor is a daemon that starts again.
+	first.stop()
+	second := c.daemon()
+	c.dealtWith()
+	if requests := c.requests(); len(requests) > 0 {
+		t.Fatal("starting again sends", requests)
+	}
+
+	// What changes while no daemon runs is found by the next, once.
+	second.stop()
+	c.change("db", "user=v")
+	user := c.now
+	third := c.daemon()
+	c.expect("user", "1 db=%d", user)
+	c.until("the event is there", func() bool { return len(c.notes("user")) > 0 })
+	third.stop()
+	c.daemon() // which sees pods that are stale still, and a template that covers them
+	c.dealtWith()
+	if diff := cmp.Diff([]string{"PATCH user"}, c.requests()); diff != "" {
+		t.Fatal(diff)
+	}
+	if diff := cmp.Diff([]string{fmt.Sprintf("Deployment Restarted: restarting for db (user changed, sequence %d)", user)}, c.notes("user")); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestCountsMoveTwiceForAChange(t *testing.T) {
+	c := newCluster(t)
+	c.claim("db", "", "password=a")
+	for i := range 4 {
+		c.deployment(fmt.Sprint("web", i), envFrom("db"))
+	}
+	d := c.daemon()
+	c.dealtWith()
+	if told := c.told(); !slices.Contains(told, "db: 4 current, 0 stale") {
+		t.Fatal("at the start it tells", told)
+	}
+
+	c.change("db", "password=b")
+	for i := range 4 {
+		c.expect(fmt.Sprint("web", i), "1 db=%d", c.now)
+	}
+	c.dealtWith()
+	if diff := cmp.Diff([]string{"db: 0 current, 4 stale"}, c.told()); diff != "" {
+		t.Error("when rollouts begin:", diff)
+	}
+	for i := range 3 {
+		c.rollout(fmt.Sprint("web", i))
+	}
+	c.dealtWith()
+	if told := c.told(); len(told) > 0 {
+		t.Error("while rollouts run it tells", told)
+	}
+	counts, err := d.Consumers(t.Context(), c.key("db"))
+	if diff := cmp.Diff(v1alpha1.Consumers{Current: 3, Stale: 1}, counts); diff != "" || err != nil {
+		t.Error("yet who asks is told of the present:", diff, err)
+	}
+	c.rollout("web3")
+	c.dealtWith()
+	if diff := cmp.Diff([]string{"db: 4 current, 0 stale"}, c.told()); diff != "" {
+		t.Error("when rollouts end:", diff)
+	}
+	c.must(c.client.Delete(t.Context(), &appsv1.Deployment{ObjectMeta: c.meta("web0")}))
+	c.dealtWith()
+	if diff := cmp.Diff([]string{"db: 3 current, 0 stale"}, c.told()); diff != "" {
+		t.Error("when a consumer goes:", diff)
+	}
+	c.must(d.Roll(t.Context(), c.key("db"))) // and being asked to look changes nothing
+	c.dealtWith()
+	if told := c.told(); len(told) > 0 {
+		t.Error("it tells", told)
+	}
+}
+
+func TestEveryKindIsRestartedThatIsToBe(t *testing.T) {
+	c := newCluster(t)
+	c.claim("db", "", "password=a")
+	c.claim("manual", v1alpha1.RestartNever, "password=a")
+	selector := func(name string) *metav1.LabelSelector {
+		return &metav1.LabelSelector{MatchLabels: map[string]string{"app": name}}
+	}
+	stateful := &appsv1.StatefulSet{ObjectMeta: c.meta("stateful"), Spec: appsv1.StatefulSetSpec{
+		Replicas: new(int32(1)), Selector: selector("stateful"), Template: podTemplate("stateful", nil, []part{envFrom("db")})}}
+	c.must(c.client.Create(t.Context(), stateful))
+	c.pod("stateful-0", stateful.Spec.Template, stateful, "StatefulSet")
+	daemon := &appsv1.DaemonSet{ObjectMeta: c.meta("daemon"), Spec: appsv1.DaemonSetSpec{
+		UpdateStrategy: appsv1.DaemonSetUpdateStrategy{Type: appsv1.OnDeleteDaemonSetStrategyType},
+		Selector:       selector("daemon"), Template: podTemplate("daemon", nil, []part{projected("db", "password")})}}
+	c.must(c.client.Create(t.Context(), daemon))
+	c.pod("daemon-x", daemon.Spec.Template, daemon, "DaemonSet")
+	paused := c.deployment("paused", envFrom("db"))
+	c.must(c.client.Patch(t.Context(), paused, client.RawPatch(types.MergePatchType, []byte(`{"spec":{"paused":true}}`))))
+	c.annotated("never", map[string]string{annotation.Restart: "never"}, envFrom("db"))
+	c.deployment("manual", envFrom("manual"))
+	c.deployment("none", envFrom("db"))
+	for _, pod := range c.pods("none") {
+		c.must(c.client.Delete(t.Context(), &pod, client.GracePeriodSeconds(0)))
+	}
+	job := &batchv1.Job{ObjectMeta: c.meta("job"), Spec: batchv1.JobSpec{Template: podTemplate("job", nil, []part{envFrom("db")})}}
+	job.Spec.Template.Spec.RestartPolicy = corev1.RestartPolicyNever
+	c.must(c.client.Create(t.Context(), job))
+	bare := podTemplate("bare", nil, []part{envFrom("db")})
+	c.must(c.client.Create(t.Context(), &corev1.Pod{ObjectMeta: c.meta("bare"), Spec: bare.Spec}))
+
+	d := c.daemon()
+	c.dealtWith()
+	c.requests()
+	c.change("db", "password=b")
+	change := c.now
+	c.change("manual", "password=b")
+	want := fmt.Sprint("1 db=", change)
+	c.until("the StatefulSet is patched", func() bool { return c.line(stateful) == want })
+	c.until("the DaemonSet is patched", func() bool { return c.line(daemon) == want })
+	c.expect("paused", "2 db=%d", change) // its people's pause was the first
+	c.dealtWith()
+	if diff := cmp.Diff([]string{"PATCH daemon", "PATCH paused", "PATCH stateful"}, c.requests()); diff != "" {
+		t.Error(diff)
+	}
+	for target, want := range map[string]v1alpha1.Consumers{"db": {Stale: 4}, "manual": {Stale: 1}} {
+		counts, err := d.Consumers(t.Context(), c.key(target))
+		if diff := cmp.Diff(want, counts); diff != "" || err != nil {
+			t.Error(target, diff, err)
+		}
+	}
+
+	// The claim's people change their mind.
+	claim := &v1alpha1.SecretClaim{ObjectMeta: c.meta("manual")}
+	c.must(c.client.Patch(t.Context(), claim, client.RawPatch(types.MergePatchType, []byte(`{"spec":{"restart":"Auto"}}`))))
+	c.expect("manual", "1 manual=%d", change+1)
+}
+
+// A daemon whose caches stand still is one that was deposed and does not know,
+// or one that sees its own patch too late.
+func TestADaemonThatLivesInThePastDoesNoHarm(t *testing.T) {
+	c := newCluster(t)
+	c.claim("db", "", "password=a")
+	c.deployment("web", envFrom("db"))
+	w := restart.Workload{Kind: "Deployment", NamespacedName: c.key("web")}
+
+	c.change("db", "password=b")
+	first := c.now
+	past := c.frozen("web", "db") // it has seen the change, and no line on the template
+	c.act(past, w)
+	c.expect("web", "1 db=%d", first)
+	c.act(past, w) // it has not seen its own patch: the resourceVersion is another
+	c.expect("web", "1 db=%d", first)
+
+	c.change("db", "password=c")
+	second := c.now
+	past = c.frozen("web", "db") // it has seen the second change, and the first line
+	c.change("db", "password=d")
+	third := c.now
+	c.act(c.frozen("web", "db"), w) // another leader is ahead of it
+	c.expect("web", "2 db=%d", third)
+	c.act(past, w) // the line that it tests is not there
+	c.expect("web", "2 db=%d", third)
+	if second >= third {
+		t.Fatal("the test does not test")
+	}
+
+	// Another workload of the same name, and with the same line, is not the one
+	// that was judged.
+	c.change("db", "password=e")
+	past = c.frozen("web", "db")
+	judged := &appsv1.Deployment{ObjectMeta: c.meta("web")}
+	c.line(judged)
+	c.must(c.client.Delete(t.Context(), judged, client.PropagationPolicy(metav1.DeletePropagationBackground)))
+	c.must(c.client.Create(t.Context(), &appsv1.Deployment{ObjectMeta: c.meta("web"), Spec: judged.Spec}))
+	c.act(past, w)
+	c.expect("web", "0 db=%d", third)
+}
+
+// frozen is a Controller that sees workload and target as they are now, for
+// ever, and acts on the real API server.
+func (c *cluster) frozen(workload, target string) *restart.Controller {
+	c.Helper()
+	ctx := c.Context()
+	deployment, secret, claim := &appsv1.Deployment{}, &corev1.Secret{}, &v1alpha1.SecretClaim{}
+	c.must(c.client.Get(ctx, c.key(workload), deployment))
+	c.must(c.client.Get(ctx, c.key(target), secret))
+	c.must(c.client.Get(ctx, c.key(target), claim))
+	sets, pods := &appsv1.ReplicaSetList{}, &corev1.PodList{}
+	c.must(c.client.List(ctx, sets, client.InNamespace(c.namespace)))
+	c.must(c.client.List(ctx, pods, client.InNamespace(c.namespace)))
+	index := indexed{fake.NewClientBuilder().WithScheme(c.server.scheme).
+		WithObjects(deployment, secret, claim).WithLists(sets, pods)}
+	c.must(restart.AddIndexes(ctx, index))
+	return restart.NewOn(restart.Config{Clock: &skipping{now: time.Now()}}, index.Build(), c.client)
+}
+
+// act lets a Controller look twice, with its quiet period between.
+func (c *cluster) act(controller *restart.Controller, w restart.Workload) {
+	c.Helper()
+	for range 2 {
+		if _, err := controller.Reconcile(c.Context(), w); err != nil {
+			c.Fatal(err)
+		}
+	}
+}

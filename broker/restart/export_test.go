@@ -1,0 +1,65 @@
+package restart
+
+import (
+	"context"
+	"time"
+
+	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// The tests are outside the package. These are the parts that they look at
+// one by one.
+
+// NewOn is a Controller without a manager: what it knows comes from the cache
+// given, and what it does goes to the API server given.
+func NewOn(config Config, cache client.Reader, server client.Client) *Controller {
+	c := New(config)
+	c.gather, c.client, c.live, c.events = gatherer{cache}, server, server, &events.FakeRecorder{}
+	return c
+}
+
+// AddIndexes adds those that a cache given to NewOn needs.
+func AddIndexes(ctx context.Context, indexer client.FieldIndexer) error {
+	return addIndexes(ctx, indexer)
+}
+
+// PatchFor is the patch that restarts a workload as it was read.
+func PatchFor(object client.Object, line map[string]int64) (client.Patch, error) {
+	s, err := shapeOf(object)
+	return patchFor(s, line), err
+}
+
+// Holding says what keeps a workload from replacing its pods.
+func Holding(object client.Object) Standing {
+	s, err := shapeOf(object)
+	if err != nil {
+		panic(err)
+	}
+	return s.held
+}
+
+// Quiet is a quiet period for each workload.
+type Quiet struct{ quiet }
+
+func NewQuiet(clock clock.PassiveClock) *Quiet {
+	return &Quiet{quiet{clock: clock, waiting: map[Workload]waiting{}}}
+}
+
+func (q *Quiet) Wait(w Workload, line map[string]int64) time.Duration { return q.wait(w, line) }
+func (q *Quiet) Done(w Workload)                                      { q.done(w) }
+
+// Ledger notes standings.
+type Ledger struct{ *ledger }
+
+func NewLedger(clock clock.PassiveClock) Ledger { return Ledger{newLedger(clock)} }
+
+// Note gives the names of the targets to tell of.
+func (l Ledger) Note(w Workload, now map[string]Standing) (settled []string, next time.Duration) {
+	targets, next := l.note(w, now)
+	for _, target := range targets {
+		settled = append(settled, target.Name)
+	}
+	return settled, next
+}
