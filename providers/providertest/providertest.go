@@ -100,8 +100,8 @@ func readsJSON(t *testing.T, h Harness) {
 	ref := h.Ref("nested")
 	h.Set(t, ref, map[string]any{
 		"number":  json.Number("42"),
-		"large":   json.Number("12345678901234567890123"),
-		"decimal": json.Number("1.50"),
+		"large":   json.Number("9007199254740991"), // more, the store itself may round (Vault's version 2 does)
+		"decimal": json.Number("1.5"),
 		"true":    true,
 		"false":   false,
 		"list":    []any{secret("one"), json.Number("2"), nil},
@@ -111,8 +111,8 @@ func readsJSON(t *testing.T, h Harness) {
 	document := mustRead(t, h, providers.Request{Ref: ref})
 	mustHold(t, document, map[string]string{
 		"number":  "42",
-		"large":   "12345678901234567890123",
-		"decimal": "1.50",
+		"large":   "9007199254740991",
+		"decimal": "1.5",
 		"true":    "true",
 		"false":   "false",
 		"list":    `["` + secret("one") + `",2,null]`,

@@ -58,7 +58,7 @@ func (s *server) hold(prefix string) (release func()) {
 }
 
 // eventually waits for a condition, with a deadline.
-func eventually(t *testing.T, what string, condition func() bool) {
+func eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
 	deadline := time.NewTimer(20 * time.Second)
 	defer deadline.Stop()

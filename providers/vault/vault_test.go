@@ -288,18 +288,19 @@ func TestNoServerIsUnavailable(t *testing.T) {
 	closed := "https://" + listener.Addr().String()
 	_ = listener.Close()
 
+	s := newServer(t)
 	plain := httptest.NewServer(http.NotFoundHandler())
 	defer plain.Close()
 	old := httptest.NewUnstartedServer(http.NotFoundHandler())
-	old.Config.ErrorLog = nil
+	old.Config.ErrorLog = s.Config.ErrorLog
 	old.TLS = &tls.Config{MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10} //nolint:gosec // to be refused
 	old.StartTLS()
 	defer old.Close()
 	demanding := httptest.NewUnstartedServer(http.NotFoundHandler())
+	demanding.Config.ErrorLog = s.Config.ErrorLog
 	demanding.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert, MinVersion: tls.VersionTLS12}
 	demanding.StartTLS()
 	defer demanding.Close()
-	s := newServer(t)
 
 	for _, row := range []struct {
 		address, name, words string
