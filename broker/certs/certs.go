@@ -63,8 +63,8 @@ type Config struct {
 	LeafLifetime time.Duration
 
 	// Settle is how long a new authority is trusted before it signs: the time
-	// that API servers may take to see the bundle. Default: 5 minutes, and at
-	// most a tenth of AuthorityLifetime.
+	// that API servers may take to see the bundle. Default: 5 minutes, or a
+	// sixth of LeafLifetime if that is less. At most a third of LeafLifetime.
 	Settle time.Duration
 
 	// Clock that certificates are judged by. Nil for the real one. The Lease
@@ -124,7 +124,7 @@ func New(config Config) (*Certs, error) {
 		lifetimes: config.lifetimes(),
 		hosts:     append([]string{config.Service + "." + config.Namespace + ".svc"}, config.Hosts...),
 	}
-	if l := c.lifetimes; l.leaf <= 0 || l.settle <= 0 || l.leaf > l.authority/2 || l.settle > l.authority/10 {
+	if l := c.lifetimes; l.leaf <= 0 || l.settle <= 0 || l.leaf > l.authority/2 || l.settle > l.leaf/3 {
 		return nil, fmt.Errorf("configuring the webhook's certificates: lifetimes of %s for the authority, %s for a leaf and %s to settle do not fit into each other",
 			l.authority, l.leaf, l.settle)
 	}
@@ -141,7 +141,7 @@ func (c Config) lifetimes() lifetimes {
 		l.leaf = min(24*time.Hour, l.authority/2)
 	}
 	if l.settle == 0 {
-		l.settle = min(5*time.Minute, l.authority/10)
+		l.settle = min(5*time.Minute, l.leaf/6)
 	}
 	return l
 }

@@ -129,11 +129,16 @@ type leaf struct {
 // is young and its issuer trusted, else a new one, signed by the current
 // authority. Without an authority that can sign, it is the one there is.
 func (l lifetimes) renewed(old *leaf, a authority, hosts []string, now time.Time) (*leaf, error) {
-	if old != nil && !dueForRenewal(old.cert, now) && trusts(a.trusted(), old.issuer) {
-		return old, nil
-	}
 	if !a.current.valid(now) {
 		return old, nil
+	}
+	if old != nil && trusts(a.trusted(), old.issuer) {
+		// An authority that had to be made in place of a lost one signs as
+		// soon as it is there. Who can wait until it is trusted, waits.
+		young := now.Before(a.current.cert.NotBefore.Add(backdate(l.authority) + l.settle))
+		if !dueForRenewal(old.cert, now) || young && now.Before(old.cert.NotAfter) {
+			return old, nil
+		}
 	}
 	template := &x509.Certificate{
 		Subject:     pkix.Name{CommonName: hosts[0]},

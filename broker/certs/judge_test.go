@@ -288,7 +288,7 @@ func TestLifetimesHaveToFit(t *testing.T) {
 		t.Error("an empty configuration is taken")
 	}
 	l := Config{AuthorityLifetime: 2 * time.Minute}.lifetimes()
-	if l.leaf != time.Minute || l.settle != 12*time.Second {
+	if l.leaf != time.Minute || l.settle != 10*time.Second {
 		t.Errorf("a brief authority's leaf lives %s and settles %s", l.leaf, l.settle)
 	}
 }
