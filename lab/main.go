@@ -34,6 +34,7 @@ const usage = `lab runs a real Kubernetes and a real Vault for demos and tests.
   lab exec -- COMMAND...       run a command inside the lab's namespaces
   lab stop|start|kill SERVER   vault, etcd, kubelet, kube-apiserver, ...
   lab vault seal|unseal
+  lab vault write PATH JSON    write at any path of Vault's API, as root
   lab image NAME:TAG [--entrypoint /x] [--user UID:GID] HOST-PATH=/IMAGE-PATH...
                                make an image of files and give it to the node
 
@@ -125,6 +126,9 @@ func command(ctx context.Context, config Config, verb string, args []string) err
 		}
 		return ask(ctx, config.State, verb+" "+args[0], os.Stdout)
 	case "vault":
+		if len(args) == 3 && args[0] == "write" {
+			return writeVault(ctx, config, args[1], args[2])
+		}
 		if len(args) != 1 || args[0] != "seal" && args[0] != "unseal" {
 			return errUsage
 		}

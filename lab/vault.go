@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -176,4 +177,20 @@ func (v vaultAdmin) trust(ctx context.Context, reviewer string) error {
 		return fmt.Errorf("configuring Vault's Kubernetes login: %w", err)
 	}
 	return nil
+}
+
+// writeVault writes at a path of the running lab's Vault, as root.
+func writeVault(ctx context.Context, config Config, path, body string) error {
+	p := plan{Config: config}
+	if err := readJSON(config.path("site.json"), &p.Site); err != nil {
+		return fmt.Errorf("%w (%w)", errDown, err)
+	}
+	if !json.Valid([]byte(body)) {
+		return fmt.Errorf("writing %s: the body is not JSON", path)
+	}
+	ask, err := newAsker(p)
+	if err != nil {
+		return err
+	}
+	return vaultAdmin{plan: p, ask: ask}.do(ctx, http.MethodPost, path, json.RawMessage(body), nil)
 }
