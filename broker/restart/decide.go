@@ -200,7 +200,7 @@ func (f Facts) covering() map[string]int64 {
 	}
 	cover(f.TemplateReads)
 	for _, pod := range f.Pods {
-		_ = pod
+		cover(pod.Reads)
 	}
 	return line
 }
