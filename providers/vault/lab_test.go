@@ -587,7 +587,12 @@ func BenchmarkLabRead(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	session := x.vault.As(x.login)
+	made := x.do(b, "POST", "auth/token/create", map[string]any{"policies": []string{x.name}})
+	bare := *x.lab
+	bare.root = made["client_token"].(string) // so that both are judged by the same policies
+	session := x.vault.As(vault.Token{Value: func(context.Context) (providers.Value, error) {
+		return providers.NewValue([]byte(bare.root)), nil
+	}})
 	b.Run("session", func(b *testing.B) {
 		for b.Loop() {
 			document, err := session.Read(b.Context(), providers.Request{Ref: ref})
@@ -599,7 +604,7 @@ func BenchmarkLabRead(b *testing.B) {
 	})
 	b.Run("bare", func(b *testing.B) {
 		for b.Loop() {
-			if code, _, err := x.try("GET", x.v2+"/data/open/db", nil); err != nil || code != 200 {
+			if code, _, err := bare.try("GET", x.v2+"/data/open/db", nil); err != nil || code != 200 {
 				b.Fatal(code, err)
 			}
 		}
