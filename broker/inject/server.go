@@ -104,6 +104,9 @@ type Server struct {
 // NewServer makes a replica of the webhook. It asks the API server whether
 // SecretClaims are there to be read, and reads and writes nothing before Run.
 func NewServer(config Config) (*Server, error) {
+	if config.Log.GetSink() == nil {
+		config.Log = logr.Discard()
+	}
 	scheme, err := newScheme()
 	if err != nil {
 		return nil, err
