@@ -90,8 +90,9 @@ func TestNoVerbTellsTheValue(t *testing.T) {
 		}
 		mustNotTell(t, where+" in Sprint", fmt.Sprint(holder))
 		mustNotTell(t, where+" in Sprintln", fmt.Sprintln(holder))
-		extra := "done" // not a constant, or vet would see the mistake that this is about
-		mustNotTell(t, where+" as an operand too many", fmt.Sprintf(extra, holder))
+		for _, format := range []string{"done", "%d of %d", "%[9]v", "%!", "%*v"} { // mistakes
+			mustNotTell(t, where+" in "+format, fmt.Sprintf(format, holder))
+		}
 	}
 }
 

@@ -253,7 +253,7 @@ func mustFail(t *testing.T, reader providers.Reader, request providers.Request, 
 	for _, other := range []error{
 		providers.ErrNotFound, providers.ErrDeleted, providers.ErrDenied, providers.ErrUnavailable, providers.ErrInvalid,
 	} {
-		if is := errors.Is(err, other); is != (other == fact) { //nolint:errorlint // identity is meant
+		if is := errors.Is(err, other); is != errors.Is(other, fact) {
 			t.Errorf("reading %q, version %d: %v; that it is %q is %v", request.Ref, request.Version, err, other, is)
 		}
 	}

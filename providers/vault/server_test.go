@@ -186,7 +186,7 @@ func mustBe(t *testing.T, err, fact error, words string) {
 	for _, other := range []error{
 		providers.ErrNotFound, providers.ErrDeleted, providers.ErrDenied, providers.ErrUnavailable, providers.ErrInvalid,
 	} {
-		if is(err, other) != (other == fact) { //nolint:errorlint // identity is meant
+		if is(err, other) != is(other, fact) {
 			t.Errorf("%v: want %v alone", err, fact)
 		}
 	}

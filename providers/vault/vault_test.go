@@ -293,7 +293,7 @@ func TestNoServerIsUnavailable(t *testing.T) {
 	defer plain.Close()
 	old := httptest.NewUnstartedServer(http.NotFoundHandler())
 	old.Config.ErrorLog = s.Config.ErrorLog
-	old.TLS = &tls.Config{MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10} //nolint:gosec // to be refused
+	old.TLS = &tls.Config{MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10} // to be refused
 	old.StartTLS()
 	defer old.Close()
 	demanding := httptest.NewUnstartedServer(http.NotFoundHandler())
@@ -398,7 +398,7 @@ func TestTheObserverIsToldOfEveryRequest(t *testing.T) {
 	d := &diary{}
 	v := s.vault(clock, func(c *vault.Config) { c.Observer = d })
 	s.set(func() {
-		s.answer = func(w http.ResponseWriter, r *http.Request) bool {
+		s.answer = func(_ http.ResponseWriter, r *http.Request) bool {
 			if r.URL.Path == "/v1/kv/data/db" {
 				clock.step(2 * time.Second) // while it was asked
 			}
