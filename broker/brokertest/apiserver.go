@@ -7,10 +7,12 @@ import (
 	"testing"
 	"text/template"
 
+	"github.com/go-logr/logr"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/yaml"
 
 	"github.com/privyseal/privyseal/broker"
@@ -67,6 +69,7 @@ func Definitions(t testing.TB) []*apiextensionsv1.CustomResourceDefinition {
 // Client is an uncached client that knows Privyseal's kinds.
 func Client(t testing.TB, access *rest.Config) client.Client {
 	t.Helper()
+	log.SetLogger(logr.Discard()) // else controller-runtime complains once
 	scheme, err := broker.Scheme()
 	if err != nil {
 		t.Fatal(err)
