@@ -5,32 +5,25 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
-	texttemplate "text/template"
 	"time"
 
-	"github.com/go-logr/logr/funcr"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/config"
-	"sigs.k8s.io/controller-runtime/pkg/envtest"
-	logger "sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
+	"github.com/privyseal/privyseal/broker/brokertest"
 	"github.com/privyseal/privyseal/broker/restart"
 	"github.com/privyseal/privyseal/broker/target"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
@@ -39,105 +32,11 @@ import (
 // patience is how long a test waits for what must come.
 const patience = 30 * time.Second
 
-// server is a real API server with etcd, and nothing else: no controllers, no
+// cluster is one test's namespace on a real API server without controllers or
 // kubelet. What they would do, the tests do by hand.
-type server struct {
-	environment envtest.Environment
-	config      *rest.Config
-	scheme      *runtime.Scheme
-	err         error
-}
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if assets() != "" {
-		if err := started().environment.Stop(); err != nil {
-			fmt.Fprintln(os.Stderr, "stopping the API server:", err)
-		}
-	}
-	os.Exit(code)
-}
-
-// started starts the one server of all tests.
-var started = sync.OnceValue(func() *server {
-	logger.SetLogger(funcr.New(func(prefix, args string) {
-		if testing.Verbose() || strings.Contains(args, "error") {
-			fmt.Fprintln(os.Stderr, prefix, args)
-		}
-	}, funcr.Options{}))
-	s := &server{scheme: runtime.NewScheme()}
-	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme} {
-		if s.err = add(s.scheme); s.err != nil {
-			return s
-		}
-	}
-	definitions, err := definitions()
-	if err != nil {
-		s.err = err
-		return s
-	}
-	s.environment = envtest.Environment{
-		BinaryAssetsDirectory:    assets(),
-		CRDDirectoryPaths:        []string{definitions},
-		ErrorIfCRDPathMissing:    true,
-		ControlPlaneStartTimeout: 3 * time.Minute, // next to builds on two cores
-	}
-	s.config, s.err = s.environment.Start()
-	return s
-})
-
-// assets is the folder of the API server's binaries, as the environment or a
-// lab says; empty where there is none.
-func assets() string {
-	if folder := os.Getenv("KUBEBUILDER_ASSETS"); folder != "" {
-		return folder
-	}
-	env, err := os.ReadFile("../../.lab/env")
-	if err != nil {
-		return ""
-	}
-	for line := range strings.Lines(string(env)) {
-		if folder, is := strings.CutPrefix(strings.TrimSpace(line), "KUBEBUILDER_ASSETS="); is {
-			return folder
-		}
-	}
-	return ""
-}
-
-// definitions renders the chart's CRDs into a folder of their own.
-func definitions() (string, error) {
-	folder, err := os.MkdirTemp("", "privyseal-crds-")
-	if err != nil {
-		return "", err
-	}
-	files, err := filepath.Glob("../../charts/privyseal/templates/crds/*.yaml")
-	if err != nil {
-		return "", err
-	}
-	for _, file := range files {
-		definition, err := texttemplate.ParseFiles(file)
-		if err != nil {
-			return "", err
-		}
-		out, err := os.Create(filepath.Join(folder, filepath.Base(file)))
-		if err != nil {
-			return "", err
-		}
-		values := map[string]any{"Values": map[string]any{"crds": map[string]any{"enabled": true}}}
-		if err := definition.Execute(out, values); err != nil {
-			return "", err
-		}
-		if err := out.Close(); err != nil {
-			return "", err
-		}
-	}
-	return folder, nil
-}
-
-// cluster is one test's namespace on the server.
 type cluster struct {
 	*testing.T
-	server    *server
+	access    *rest.Config
 	client    client.Client
 	namespace string
 
@@ -148,24 +47,10 @@ type cluster struct {
 	now     int64
 }
 
-func newCluster(t *testing.T) *cluster {
+func newCluster(t *testing.T, access *rest.Config) *cluster {
 	t.Helper()
-	if assets() == "" {
-		missing := "lab: no KUBEBUILDER_ASSETS, neither in the environment nor in .lab/env; make lab"
-		if os.Getenv("CI") == "true" {
-			t.Fatal(missing)
-		}
-		t.Skip(missing)
-	}
-	s := started()
-	if s.err != nil {
-		t.Fatal(s.err)
-	}
-	c := &cluster{T: t, server: s, said: map[string]target.Revisions{}, now: time.Now().Unix()}
-	var err error
-	if c.client, err = client.New(s.config, client.Options{Scheme: s.scheme}); err != nil {
-		t.Fatal(err)
-	}
+	c := &cluster{T: t, access: access, client: brokertest.Client(t, access),
+		said: map[string]target.Revisions{}, now: time.Now().Unix()}
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "restart-"}}
 	c.must(c.client.Create(t.Context(), namespace))
 	c.namespace = namespace.Name
@@ -351,11 +236,11 @@ type daemon struct {
 // daemon starts one, which ends with the test at the latest.
 func (c *cluster) daemon() daemon {
 	c.Helper()
-	configuration := rest.CopyConfig(c.server.config)
+	configuration := rest.CopyConfig(c.access)
 	configuration.Wrap(func(next http.RoundTripper) http.RoundTripper { return counting{c, next} })
 	byObject := restart.ByObject()
 	mgr, err := manager.New(configuration, manager.Options{
-		Scheme:                 c.server.scheme,
+		Scheme:                 c.client.Scheme(),
 		Metrics:                metricsserver.Options{BindAddress: "0"},
 		HealthProbeBindAddress: "0",
 		Controller:             config.Controller{SkipNameValidation: new(true)},

@@ -16,12 +16,24 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"github.com/privyseal/privyseal/broker/annotation"
+	"github.com/privyseal/privyseal/broker/brokertest"
 	"github.com/privyseal/privyseal/broker/restart"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
 )
 
-func TestOneChangeIsOnePatch(t *testing.T) {
-	c := newCluster(t)
+func TestOnARealAPIServer(t *testing.T) {
+	access := brokertest.APIServer(t)
+	for name, test := range map[string]func(*cluster){
+		"one change is one patch":                      oneChangeIsOnePatch,
+		"counts move twice for a change":               countsMoveTwiceForAChange,
+		"every kind is restarted that is to be":        everyKindIsRestartedThatIsToBe,
+		"a daemon that lives in the past does no harm": aDaemonThatLivesInThePastDoesNoHarm,
+	} {
+		t.Run(name, func(t *testing.T) { test(newCluster(t, access)) })
+	}
+}
+
+func oneChangeIsOnePatch(c *cluster) {
 	c.claim("db", v1alpha1.RestartAuto, "password=a", "user=u")
 	c.claim("tls", "", "crt=a")
 	c.deployment("both", envKey("db", "password"), volume("tls"))
@@ -32,7 +44,7 @@ func TestOneChangeIsOnePatch(t *testing.T) {
 	first := c.daemon()
 	c.dealtWith()
 	if requests := c.requests(); len(requests) > 0 {
-		t.Fatal("installing sends", requests)
+		c.Fatal("installing sends", requests)
 	}
 
 	// Two targets that change together are one patch, and who reads neither
@@ -44,7 +56,7 @@ func TestOneChangeIsOnePatch(t *testing.T) {
 	c.expect("both", "1 db=%d,tls=%d", db, tls)
 	c.dealtWith()
 	if diff := cmp.Diff([]string{"PATCH both"}, c.requests()); diff != "" {
-		t.Fatal(diff)
+		c.Fatal(diff)
 	}
 
 	// The rollout ends, and nothing follows.
@@ -63,7 +75,7 @@ func TestOneChangeIsOnePatch(t *testing.T) {
 	second := c.daemon()
 	c.dealtWith()
 	if requests := c.requests(); len(requests) > 0 {
-		t.Fatal("starting again sends", requests)
+		c.Fatal("starting again sends", requests)
 	}
 
 	// What changes while no daemon runs is found by the next, once.
@@ -77,15 +89,14 @@ func TestOneChangeIsOnePatch(t *testing.T) {
 	c.daemon() // which sees pods that are stale still, and a template that covers them
 	c.dealtWith()
 	if diff := cmp.Diff([]string{"PATCH user"}, c.requests()); diff != "" {
-		t.Fatal(diff)
+		c.Fatal(diff)
 	}
 	if diff := cmp.Diff([]string{fmt.Sprintf("Deployment Restarted: restarting for db (user changed, sequence %d)", user)}, c.notes("user")); diff != "" {
-		t.Error(diff)
+		c.Error(diff)
 	}
 }
 
-func TestCountsMoveTwiceForAChange(t *testing.T) {
-	c := newCluster(t)
+func countsMoveTwiceForAChange(c *cluster) {
 	c.claim("db", "", "password=a")
 	for i := range 4 {
 		c.deployment(fmt.Sprint("web", i), envFrom("db"))
@@ -93,7 +104,7 @@ func TestCountsMoveTwiceForAChange(t *testing.T) {
 	d := c.daemon()
 	c.dealtWith()
 	if told := c.told(); !slices.Contains(told, "db: 4 current, 0 stale") {
-		t.Fatal("at the start it tells", told)
+		c.Fatal("at the start it tells", told)
 	}
 
 	c.change("db", "password=b")
@@ -102,53 +113,52 @@ func TestCountsMoveTwiceForAChange(t *testing.T) {
 	}
 	c.dealtWith()
 	if diff := cmp.Diff([]string{"db: 0 current, 4 stale"}, c.told()); diff != "" {
-		t.Error("when rollouts begin:", diff)
+		c.Error("when rollouts begin:", diff)
 	}
 	for i := range 3 {
 		c.rollout(fmt.Sprint("web", i))
 	}
 	c.dealtWith()
 	if told := c.told(); len(told) > 0 {
-		t.Error("while rollouts run it tells", told)
+		c.Error("while rollouts run it tells", told)
 	}
-	counts, err := d.Consumers(t.Context(), c.key("db"))
+	counts, err := d.Consumers(c.Context(), c.key("db"))
 	if diff := cmp.Diff(v1alpha1.Consumers{Current: 3, Stale: 1}, counts); diff != "" || err != nil {
-		t.Error("yet who asks is told of the present:", diff, err)
+		c.Error("yet who asks is told of the present:", diff, err)
 	}
 	c.rollout("web3")
 	c.dealtWith()
 	if diff := cmp.Diff([]string{"db: 4 current, 0 stale"}, c.told()); diff != "" {
-		t.Error("when rollouts end:", diff)
+		c.Error("when rollouts end:", diff)
 	}
 
 	// All pods of one are gone before new ones come, as a StatefulSet of one
 	// replica does it: a moment, not the end of a consumer.
 	for _, pod := range c.pods("web0") {
-		c.must(c.client.Delete(t.Context(), &pod, client.GracePeriodSeconds(0)))
+		c.must(c.client.Delete(c.Context(), &pod, client.GracePeriodSeconds(0)))
 	}
 	c.dealtWith()
 	set := &appsv1.ReplicaSet{}
-	c.must(c.client.Get(t.Context(), c.key("web0-2"), set))
+	c.must(c.client.Get(c.Context(), c.key("web0-2"), set))
 	c.pod("web0-again", set.Spec.Template, set, "ReplicaSet")
 	c.dealtWith()
 	if told := c.told(); len(told) > 0 {
-		t.Error("between pods it tells", told)
+		c.Error("between pods it tells", told)
 	}
 
-	c.must(c.client.Delete(t.Context(), &appsv1.Deployment{ObjectMeta: c.meta("web0")}))
+	c.must(c.client.Delete(c.Context(), &appsv1.Deployment{ObjectMeta: c.meta("web0")}))
 	c.dealtWith()
 	if diff := cmp.Diff([]string{"db: 3 current, 0 stale"}, c.told()); diff != "" {
-		t.Error("when a consumer goes:", diff)
+		c.Error("when a consumer goes:", diff)
 	}
-	c.must(d.Roll(t.Context(), c.key("db"))) // and being asked to look changes nothing
+	c.must(d.Roll(c.Context(), c.key("db"))) // and being asked to look changes nothing
 	c.dealtWith()
 	if told := c.told(); len(told) > 0 {
-		t.Error("it tells", told)
+		c.Error("it tells", told)
 	}
 }
 
-func TestEveryKindIsRestartedThatIsToBe(t *testing.T) {
-	c := newCluster(t)
+func everyKindIsRestartedThatIsToBe(c *cluster) {
 	c.claim("db", "", "password=a")
 	c.claim("manual", v1alpha1.RestartNever, "password=a")
 	selector := func(name string) *metav1.LabelSelector {
@@ -156,26 +166,26 @@ func TestEveryKindIsRestartedThatIsToBe(t *testing.T) {
 	}
 	stateful := &appsv1.StatefulSet{ObjectMeta: c.meta("stateful"), Spec: appsv1.StatefulSetSpec{
 		Replicas: new(int32(1)), Selector: selector("stateful"), Template: podTemplate("stateful", nil, []part{envFrom("db")})}}
-	c.must(c.client.Create(t.Context(), stateful))
+	c.must(c.client.Create(c.Context(), stateful))
 	c.pod("stateful-0", stateful.Spec.Template, stateful, "StatefulSet")
 	daemon := &appsv1.DaemonSet{ObjectMeta: c.meta("daemon"), Spec: appsv1.DaemonSetSpec{
 		UpdateStrategy: appsv1.DaemonSetUpdateStrategy{Type: appsv1.OnDeleteDaemonSetStrategyType},
 		Selector:       selector("daemon"), Template: podTemplate("daemon", nil, []part{projected("db", "password")})}}
-	c.must(c.client.Create(t.Context(), daemon))
+	c.must(c.client.Create(c.Context(), daemon))
 	c.pod("daemon-x", daemon.Spec.Template, daemon, "DaemonSet")
 	paused := c.deployment("paused", envFrom("db"))
-	c.must(c.client.Patch(t.Context(), paused, client.RawPatch(types.MergePatchType, []byte(`{"spec":{"paused":true}}`))))
+	c.must(c.client.Patch(c.Context(), paused, client.RawPatch(types.MergePatchType, []byte(`{"spec":{"paused":true}}`))))
 	c.annotated("never", map[string]string{annotation.Restart: "never"}, envFrom("db"))
 	c.deployment("manual", envFrom("manual"))
 	c.deployment("none", envFrom("db"))
 	for _, pod := range c.pods("none") {
-		c.must(c.client.Delete(t.Context(), &pod, client.GracePeriodSeconds(0)))
+		c.must(c.client.Delete(c.Context(), &pod, client.GracePeriodSeconds(0)))
 	}
 	job := &batchv1.Job{ObjectMeta: c.meta("job"), Spec: batchv1.JobSpec{Template: podTemplate("job", nil, []part{envFrom("db")})}}
 	job.Spec.Template.Spec.RestartPolicy = corev1.RestartPolicyNever
-	c.must(c.client.Create(t.Context(), job))
+	c.must(c.client.Create(c.Context(), job))
 	bare := podTemplate("bare", nil, []part{envFrom("db")})
-	c.must(c.client.Create(t.Context(), &corev1.Pod{ObjectMeta: c.meta("bare"), Spec: bare.Spec}))
+	c.must(c.client.Create(c.Context(), &corev1.Pod{ObjectMeta: c.meta("bare"), Spec: bare.Spec}))
 
 	d := c.daemon()
 	c.dealtWith()
@@ -189,25 +199,24 @@ func TestEveryKindIsRestartedThatIsToBe(t *testing.T) {
 	c.expect("paused", "2 db=%d", change) // its people's pause was the first
 	c.dealtWith()
 	if diff := cmp.Diff([]string{"PATCH daemon", "PATCH paused", "PATCH stateful"}, c.requests()); diff != "" {
-		t.Error(diff)
+		c.Error(diff)
 	}
 	for target, want := range map[string]v1alpha1.Consumers{"db": {Stale: 4}, "manual": {Stale: 1}} {
-		counts, err := d.Consumers(t.Context(), c.key(target))
+		counts, err := d.Consumers(c.Context(), c.key(target))
 		if diff := cmp.Diff(want, counts); diff != "" || err != nil {
-			t.Error(target, diff, err)
+			c.Error(target, diff, err)
 		}
 	}
 
 	// The claim's people change their mind.
 	claim := &v1alpha1.SecretClaim{ObjectMeta: c.meta("manual")}
-	c.must(c.client.Patch(t.Context(), claim, client.RawPatch(types.MergePatchType, []byte(`{"spec":{"restart":"Auto"}}`))))
+	c.must(c.client.Patch(c.Context(), claim, client.RawPatch(types.MergePatchType, []byte(`{"spec":{"restart":"Auto"}}`))))
 	c.expect("manual", "1 manual=%d", change+1)
 }
 
 // A daemon whose caches stand still is one that was deposed and does not know,
 // or one that sees its own patch too late.
-func TestADaemonThatLivesInThePastDoesNoHarm(t *testing.T) {
-	c := newCluster(t)
+func aDaemonThatLivesInThePastDoesNoHarm(c *cluster) {
 	c.claim("db", "", "password=a")
 	c.deployment("web", envFrom("db"))
 	w := restart.Workload{Kind: "Deployment", NamespacedName: c.key("web")}
@@ -232,7 +241,7 @@ func TestADaemonThatLivesInThePastDoesNoHarm(t *testing.T) {
 	c.act(secondPast, w) // the line that it tests is not there, or it would fall to the second
 	c.expect("web", "2 db=%d", third)
 	if first >= second || second >= third {
-		t.Fatal("the test does not test")
+		c.Fatal("the test does not test")
 	}
 
 	// Another workload of the same name, and with the same line, is not the one
@@ -241,8 +250,8 @@ func TestADaemonThatLivesInThePastDoesNoHarm(t *testing.T) {
 	past = c.frozen("web", "db")
 	judged := &appsv1.Deployment{ObjectMeta: c.meta("web")}
 	c.line(judged)
-	c.must(c.client.Delete(t.Context(), judged, client.PropagationPolicy(metav1.DeletePropagationBackground)))
-	c.must(c.client.Create(t.Context(), &appsv1.Deployment{ObjectMeta: c.meta("web"), Spec: judged.Spec}))
+	c.must(c.client.Delete(c.Context(), judged, client.PropagationPolicy(metav1.DeletePropagationBackground)))
+	c.must(c.client.Create(c.Context(), &appsv1.Deployment{ObjectMeta: c.meta("web"), Spec: judged.Spec}))
 	c.act(past, w)
 	c.expect("web", "0 db=%d", third)
 }
@@ -259,7 +268,7 @@ func (c *cluster) frozen(workload, target string) *restart.Controller {
 	sets, pods := &appsv1.ReplicaSetList{}, &corev1.PodList{}
 	c.must(c.client.List(ctx, sets, client.InNamespace(c.namespace)))
 	c.must(c.client.List(ctx, pods, client.InNamespace(c.namespace)))
-	index := indexed{fake.NewClientBuilder().WithScheme(c.server.scheme).
+	index := indexed{fake.NewClientBuilder().WithScheme(c.client.Scheme()).
 		WithObjects(deployment, secret, claim).WithLists(sets, pods)}
 	c.must(restart.AddIndexes(ctx, index))
 	return restart.NewOn(restart.Config{Clock: &skipping{now: time.Now()}}, index.Build(), c.client)
