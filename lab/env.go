@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -68,7 +70,20 @@ func (c Config) env() (env, error) {
 		{"VAULT_ADDR", s.vaultURL()},
 		{"VAULT_TOKEN", keys.RootToken},
 		{"VAULT_CACERT", c.path("pki", "ca.crt")},
+		{"NO_PROXY", noProxy()},
 	}, nil
+}
+
+// noProxy adds the lab to what its user reaches without a proxy already.
+func noProxy() string {
+	set := cmp.Or(os.Getenv("NO_PROXY"), os.Getenv("no_proxy"))
+	var all []string
+	for _, host := range append(strings.Split(set, ","), "localhost", "127.0.0.1", labRange) {
+		if host = strings.TrimSpace(host); host != "" && !slices.Contains(all, host) {
+			all = append(all, host)
+		}
+	}
+	return strings.Join(all, ",")
 }
 
 // hostIP is where the lab's servers and pods reach a process on the host.

@@ -107,8 +107,8 @@ func (p *process) once(ctx context.Context, restarts int) error {
 	now := &state{pid: cmd.Process.Pid, word: "running", restarts: restarts, settled: make(chan struct{})}
 	p.show(now)
 	go p.settle(life, now)
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	ended := make(chan ending, 1)
+	go func() { ended <- ending{cmd.Wait()} }()
 	for {
 		select {
 		case <-ctx.Done():
@@ -126,7 +126,7 @@ func (p *process) once(ctx context.Context, restarts int) error {
 				return errStopped
 			case "kill":
 				cmd.Process.Kill()
-				err := <-ended
+				err := (<-ended).err
 				p.show(&state{word: "restarting", restarts: restarts})
 				close(o.done)
 				return err
@@ -188,7 +188,10 @@ func serverEnv() []string {
 	return []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + os.TempDir()}
 }
 
-func terminate(process *os.Process, ended <-chan error) {
+// ending is how a process ended.
+type ending struct{ err error }
+
+func terminate(process *os.Process, ended <-chan ending) {
 	process.Signal(syscall.SIGTERM)
 	select {
 	case <-ended:

@@ -136,8 +136,8 @@ var errGoesOn = errors.New("interrupted; the lab's start goes on: lab up follows
 
 // follow prints the start's progress until the lab is up.
 func follow(ctx context.Context, config Config, cmd *exec.Cmd) error {
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	ended := make(chan ending, 1)
+	go func() { ended <- ending{cmd.Wait()} }()
 	for {
 		err := ask(ctx, config.State, "follow", indent{"  "})
 		if err == nil {

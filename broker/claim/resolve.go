@@ -39,8 +39,8 @@ type Gatherer struct {
 	Cache client.Reader
 }
 
-// Gather collects the facts about one claim.
-func (g Gatherer) Gather(ctx context.Context, claim *v1alpha1.SecretClaim) (facts, error) {
+// gather collects the facts about one claim.
+func (g Gatherer) gather(ctx context.Context, claim *v1alpha1.SecretClaim) (facts, error) {
 	gathered := facts{claim: claim, stores: map[string]*v1alpha1.ClusterSecretStore{}}
 	namespace := &metav1.PartialObjectMetadata{}
 	namespace.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))

@@ -96,7 +96,7 @@ func (l *Line) Sync(ctx context.Context, claim *v1alpha1.SecretClaim) (Synced, e
 
 // resolve decides whose store is asked for which paths.
 func (l *Line) resolve(ctx context.Context, claim *v1alpha1.SecretClaim) (plan, error) {
-	facts, err := l.Gatherer.Gather(ctx, claim)
+	facts, err := l.Gatherer.gather(ctx, claim)
 	if err != nil {
 		return plan{}, err
 	}

@@ -163,7 +163,7 @@ func (f Facts) stale() []Stale {
 func (f Facts) staleKeys(name string) []string {
 	var keys []string
 	for _, pod := range f.Pods {
-		if reads, any := pod.Reads[name]; any {
+		if reads, reading := pod.Reads[name]; reading {
 			keys = append(keys, f.Targets[name].Revisions.StaleKeys(pod.Evidence.Of(name), counting(reads))...)
 		}
 	}

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	_ "time/tzdata" // a CronJob names its time zone
 
-	"github.com/spf13/cobra"
 	"k8s.io/component-base/cli"
 	"k8s.io/component-base/logs"
 	_ "k8s.io/component-base/logs/json/register"
@@ -25,33 +24,35 @@ import (
 	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
 )
 
-func main() {
+func main() { os.Exit(run()) }
+
+// run acts by the program's name and gives its exit code.
+func run() int {
 	switch name := filepath.Base(os.Args[0]); name {
 	case "kube-apiserver":
-		serve(apiserver.NewAPIServerCommand())
+		return cli.Run(apiserver.NewAPIServerCommand())
 	case "kube-controller-manager":
-		serve(controllermanager.NewControllerManagerCommand())
+		return cli.Run(controllermanager.NewControllerManagerCommand())
 	case "kube-scheduler":
-		serve(scheduler.NewSchedulerCommand())
+		return cli.Run(scheduler.NewSchedulerCommand())
 	case "kube-proxy":
-		serve(proxy.NewProxyCommand())
+		return cli.Run(proxy.NewProxyCommand())
 	case "kubelet":
-		serve(kubelet.NewKubeletCommand(context.Background()))
+		return cli.Run(kubelet.NewKubeletCommand(context.Background()))
 	case "kubectl":
-		ask()
+		return ask()
 	default:
 		fmt.Fprintf(os.Stderr, "%s: call this by the name of a Kubernetes server, or as kubectl\n", name)
-		os.Exit(64)
+		return 64
 	}
 }
 
-func serve(command *cobra.Command) { os.Exit(cli.Run(command)) }
-
-// ask differs from serve as kubectl's own main does: the wish for more logs is
+// ask differs from the servers as kubectl's own main does: the wish for more logs is
 // heard before the command is made, and an error is worded for people.
-func ask() {
+func ask() int {
 	_, _ = logs.GlogSetter(kubectl.GetLogVerbosity(os.Args))
 	if err := cli.RunNoErrOutput(kubectl.NewDefaultKubectlCommand()); err != nil {
-		kubectlutil.CheckErr(err)
+		kubectlutil.CheckErr(err) // ends the program
 	}
+	return 0
 }
