@@ -158,7 +158,17 @@ func wire(ctx context.Context, mgr manager.Manager, config Config) error {
 	restarts := restart.New(restart.Config{
 		Clock: config.Clock, Registerer: metrics.Registry,
 		Settled: func(target types.NamespacedName) {
-			settled <- event.TypedGenericEvent[types.NamespacedName]{Object: target}
+			news := event.TypedGenericEvent[types.NamespacedName]{Object: target}
+			select {
+			case settled <- news:
+			default: // every target at once, as at the start: restarts do not wait
+				go func() {
+					select {
+					case settled <- news:
+					case <-ctx.Done():
+					}
+				}()
+			}
 		},
 	})
 	if err := restarts.SetupWithManager(mgr); err != nil {

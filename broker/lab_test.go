@@ -17,7 +17,7 @@ import (
 )
 
 // fast has claims read every other second, which a test can wait for.
-var fast = []string{"--set", "serve.extraArgs={--refresh-interval=2s}"}
+const fast = "--refresh-interval=2s"
 
 const within = 90 * time.Second
 
@@ -45,8 +45,8 @@ spec:
 }
 
 func TestAClaimBecomesASecret(t *testing.T) {
-	lab := brokertest.NewLab(t, true)
-	lab.Install(t, fast...)
+	lab := brokertest.NewLab(t, brokertest.ControlPlane)
+	lab.Install(t, fast)
 	tenant := lab.NewTenant(t, "claim")
 	lab.Vault.Put(t, tenant.Path("db"), map[string]any{"username": "pay", "password": "first", "port": 5432})
 	lab.Apply(t, fmt.Sprintf(`
@@ -83,8 +83,8 @@ spec:
 }
 
 func TestAnAnnotatedDeploymentHasItsSecretAndOneRestartForOneChange(t *testing.T) {
-	lab := brokertest.NewLab(t, true)
-	lab.Install(t, fast...)
+	lab := brokertest.NewLab(t, brokertest.Node)
+	lab.Install(t, fast)
 	tenant := lab.NewTenant(t, "annotated")
 	lab.Vault.Put(t, tenant.Path("db"), map[string]any{"username": "pay", "password": "first"})
 	lab.Apply(t, reader(tenant, "app", `privyseal.io/secret.db: "db", privyseal.io/env.db: "password=PGPASSWORD", privyseal.io/volume.db: "/etc/db"`, ""))
@@ -124,8 +124,8 @@ func TestAnAnnotatedDeploymentHasItsSecretAndOneRestartForOneChange(t *testing.T
 }
 
 func TestRestartsAreCounted(t *testing.T) {
-	lab := brokertest.NewLab(t, true)
-	lab.Install(t, fast...)
+	lab := brokertest.NewLab(t, brokertest.Node)
+	lab.Install(t, fast)
 	tenant := lab.NewTenant(t, "restarts")
 	lab.Vault.Put(t, tenant.Path("db"), map[string]any{"password": "one", "note": "one"})
 	lab.Vault.Put(t, tenant.Path("tls"), map[string]any{"key": "one"})

@@ -132,7 +132,7 @@ func (s site) answers(authority string) bool {
 	roots.AppendCertsFromPEM(content)
 	connection, err := tls.DialWithDialer(&net.Dialer{Timeout: time.Second}, "tcp", fmt.Sprintf("%s:%d", s.Host, s.API), &tls.Config{RootCAs: roots})
 	if err == nil {
-		connection.Close()
+		_ = connection.Close()
 	}
 	return err == nil
 }

@@ -20,10 +20,15 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/privyseal/privyseal/broker/v1alpha1"
 )
 
 // System is the namespace that the daemon is installed into.
 const System = "privyseal-system"
+
+// controlPlane is the LAB_MODE of a lab without a node.
+const controlPlane = "control-plane"
 
 // Lab is the running lab.
 type Lab struct {
@@ -38,13 +43,23 @@ type Lab struct {
 	root string
 }
 
-// NewLab finds the running lab. A test that needs none of the lab's node says
-// needsNode false.
-func NewLab(t testing.TB, needsNode bool) *Lab {
+// Part is a part of the lab that not every lab has.
+type Part int
+
+const (
+	// ControlPlane is an API server with its controllers, and Vault.
+	ControlPlane Part = iota
+	// Node runs pods, too.
+	Node
+)
+
+// NewLab finds the running lab, which has to have the part that the test needs.
+func NewLab(t testing.TB, needs Part) *Lab {
 	t.Helper()
 	env := labEnv(t)
-	if needsNode && env["LAB_MODE"] == "control-plane" {
-		t.Skip("lab: it is a control plane without a node (LAB=control-plane)")
+	if needs == Node && env["LAB_MODE"] == controlPlane {
+		// Whoever has no root said so, with LAB=control-plane.
+		t.Skip("lab: it is a control plane and has no node to run pods (LAB=control-plane)")
 	}
 	access, err := clientcmd.BuildConfigFromFlags("", env["LAB_KUBECONFIG"])
 	if err != nil {
@@ -117,12 +132,23 @@ func (l *Lab) kubectl(ctx context.Context, input io.Reader, arguments ...string)
 }
 
 // Install puts the chart into the lab with Helm, as it stands in the checkout,
-// with the image that make image left on the node, and waits until it is ready.
-// A release that is the same already is left alone.
-func (l *Lab) Install(t testing.TB, values ...string) {
+// with the image that make image left on the node (or, in a cluster of the
+// user's own, LAB_IMAGE), and waits until it is ready. A release that is the
+// same already is left alone. A lab without a node gets the controllers as a
+// process of this test's, which ends with it.
+func (l *Lab) Install(t testing.TB, serveArguments ...string) {
 	t.Helper()
-	if l.env["LAB_MODE"] == "external" && l.env["LAB_IMAGE"] == "" {
-		skipWithout(t, "LAB=external needs LAB_IMAGE, an image that its nodes can pull")
+	if l.env["LAB_MODE"] == controlPlane {
+		l.serve(t, serveArguments)
+		return
+	}
+	image, tag, policy := "privyseal/privyseal", "dev", "Never"
+	if l.env["LAB_MODE"] == "external" {
+		var found bool
+		if image, tag, found = strings.Cut(os.Getenv("LAB_IMAGE"), ":"); !found {
+			skipWithout(t, "LAB=external needs LAB_IMAGE=NAME:TAG, an image that its nodes can pull")
+		}
+		policy = "IfNotPresent"
 	}
 	binary, err := os.ReadFile(filepath.Join(l.root, "bin/privyseal"))
 	if err != nil {
@@ -130,13 +156,48 @@ func (l *Lab) Install(t testing.TB, values ...string) {
 	}
 	build := sha256.Sum256(binary)
 	// A new binary under the old tag has to give new pods.
-	arguments := append([]string{"upgrade", "privyseal", filepath.Join(l.root, "charts/privyseal"),
+	output, err := l.helm(t.Context(), "upgrade", "privyseal", filepath.Join(l.root, "charts/privyseal"),
 		"--install", "--namespace", System, "--create-namespace", "--wait", "--timeout", "3m",
-		"--set", "image.tag=dev", "--set", "image.pullPolicy=Never", "--set", "logLevel=debug",
-		"--set-string", `podAnnotations.build=` + hex.EncodeToString(build[:8])}, values...)
-	if output, err := l.helm(t.Context(), arguments...); err != nil {
+		"--set", "image.repository="+image, "--set", "image.tag="+tag, "--set", "image.pullPolicy="+policy,
+		"--set", "logLevel=debug", "--set-string", "podAnnotations.build="+hex.EncodeToString(build[:8]),
+		"--set", "serve.extraArgs={"+strings.Join(serveArguments, ",")+"}")
+	if err != nil {
 		t.Fatalf("installing the chart: %v\n%s\n%s", err, output, l.Diagnose(System))
 	}
+}
+
+// serve runs the controllers as a process of the host, as whoever has no root
+// would.
+func (l *Lab) serve(t testing.TB, arguments []string) {
+	t.Helper()
+	definitions := Definitions(t)
+	for _, definition := range definitions {
+		if err := client.IgnoreAlreadyExists(l.Client.Create(t.Context(), definition)); err != nil {
+			t.Fatalf("creating %s: %v", definition.Name, err)
+		}
+	}
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: System}}
+	if err := client.IgnoreAlreadyExists(l.Client.Create(t.Context(), namespace)); err != nil {
+		t.Fatal(err)
+	}
+	Eventually(t, 20*time.Second, func(ctx context.Context) error { // until the kinds are served
+		return l.Client.List(ctx, &v1alpha1.SecretClaimList{})
+	})
+	program := exec.Command(filepath.Join(l.root, "bin/privyseal"), append([]string{"serve",
+		"--kubeconfig", l.env["LAB_KUBECONFIG"], "--namespace", System, "--log-level", "debug",
+		"--metrics-address", "", "--probe-address", ""}, arguments...)...)
+	var log bytes.Buffer
+	program.Stderr = &log
+	if err := program.Start(); err != nil {
+		skipWithout(t, "bin/privyseal is missing; make it with: make build")
+	}
+	t.Cleanup(func() {
+		_ = program.Process.Signal(os.Interrupt)
+		_ = program.Wait()
+		if t.Failed() {
+			t.Logf("the daemon's log:\n%s", &log)
+		}
+	})
 }
 
 // Uninstall removes the release, as helm uninstall does.

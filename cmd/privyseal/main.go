@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -25,6 +26,7 @@ func main() {
 }
 
 func run(ctx context.Context) int {
+	forgetVault()
 	err := rootCommand().ExecuteContext(ctx)
 	var usage usageError
 	switch {
@@ -36,6 +38,16 @@ func run(ctx context.Context) int {
 	default:
 		fmt.Fprintf(os.Stderr, "privyseal: %s\n", err)
 		return 1
+	}
+}
+
+// forgetVault drops VAULT_* variables: which Vault is asked, and as whom, is
+// said by stores alone, and the Vault client would stumble over a malformed one.
+func forgetVault() {
+	for _, variable := range os.Environ() {
+		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "VAULT_") {
+			_ = os.Unsetenv(name)
+		}
 	}
 }
 
