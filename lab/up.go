@@ -282,7 +282,9 @@ func descendants(root int) []seen {
 	var all []seen
 	for next := []int{root}; len(next) > 0; next = next[1:] {
 		for _, child := range children[next[0]] {
-			all = append(all, seen{child, startTime(child)})
+			if started := startTime(child); started != "" {
+				all = append(all, seen{child, started})
+			}
 			next = append(next, child)
 		}
 	}
