@@ -129,13 +129,22 @@ func TestRestartsAreCounted(t *testing.T) {
 	tenant := lab.NewTenant(t, "restarts")
 	lab.Vault.Put(t, tenant.Path("db"), map[string]any{"password": "one", "note": "one"})
 	lab.Vault.Put(t, tenant.Path("tls"), map[string]any{"key": "one"})
-	// Explicit claims, and pods that the webhook never sees.
+	// Explicit claims, and pods that the webhook never sees. The claims are not
+	// due by themselves while the test runs, but all at once when their
+	// environment changes: two that are due at different seconds would bring
+	// changes that are more than a quiet period apart, which are two rollouts.
+	wakes := 0
+	wake := func() {
+		wakes++
+		lab.Kubectl(t, "patch", "environment", tenant.Environment, "--type=json", "-p",
+			fmt.Sprintf(`[{"op": "add", "path": "/spec/paths/-", "value": "kv/nobody/wake-%d"}]`, wakes))
+	}
 	for _, name := range []string{"db", "tls"} {
 		lab.Apply(t, fmt.Sprintf(`
 apiVersion: privyseal.io/v1alpha1
 kind: SecretClaim
 metadata: {name: %s, namespace: %s}
-spec: {sources: [{path: %s}]}
+spec: {sources: [{path: %s}], refresh: {interval: 24h}}
 `, name, tenant.Namespace, name))
 	}
 	lab.Apply(t, reader(tenant, "both", "", `env:
@@ -146,10 +155,12 @@ spec: {sources: [{path: %s}]}
 	// Two secrets change together: one rollout.
 	lab.Vault.Put(t, tenant.Path("db"), map[string]any{"password": "two", "note": "one"})
 	lab.Vault.Put(t, tenant.Path("tls"), map[string]any{"key": "two"})
+	wake()
 	brokertest.Eventually(t, within, rolledOut(lab, tenant, "both", 2))
 
 	// A key changes that nobody reads: none.
 	lab.Vault.Put(t, tenant.Path("db"), map[string]any{"password": "two", "note": "two"})
+	wake()
 	brokertest.Eventually(t, within, func(ctx context.Context) error {
 		secret := &corev1.Secret{}
 		if err := lab.Client.Get(ctx, tenant.Key("db"), secret); err != nil {
