@@ -73,6 +73,10 @@ test: $(onNode) bin/helm bin/testsum ## Run all tests, on a lab where they need 
 		-- go -C lab test -json -count=1 ./... \
 		-- go -C tools test -json -count=1 ./...
 
+.PHONY: test-long
+test-long: check ## Run the tests that take long: a lab of their own, killed at every stage
+	@LAB_TEST=1 go -C lab test -race -count=1 -timeout 25m -v -run TestALab .
+
 # A count and not a time: at the end of a timed run Go can report its own
 # deadline as a finding (golang/go#75804).
 fuzzRuns := 20000x
