@@ -32,7 +32,7 @@ func (m mount) rest(ref providers.Ref) (string, bool) {
 func (s *Session) document(ctx context.Context, held token, wanted providers.Request) (providers.Document, error) {
 	known, ok := s.known(wanted.Ref)
 	if !ok {
-		found, err := s.find(ctx, held, wanted.Ref)
+		found, err := s.find(ctx, held, wanted.Ref, s.known)
 		if err != nil {
 			return providers.Document{}, err
 		}
@@ -42,7 +42,7 @@ func (s *Session) document(ctx context.Context, held token, wanted providers.Req
 	if !s.doubtful(known, err) {
 		return document, err
 	}
-	found, findErr := s.find(ctx, held, wanted.Ref)
+	found, findErr := s.find(ctx, held, wanted.Ref, nothing)
 	switch {
 	case errors.Is(findErr, providers.ErrUnavailable):
 		return providers.Document{}, findErr
@@ -100,11 +100,15 @@ func (s *Session) believe(m mount) {
 
 // find asks for the mount of ref. Whoever asks for a path with the same first
 // segment waits for the answer, which mostly is theirs as well: mounts are
-// mostly named by one segment.
-func (s *Session) find(ctx context.Context, held token, ref providers.Ref) (mount, error) {
+// mostly named by one segment. Somebody may have found the mount between the
+// caller's own look and here, so it looks once more, with look.
+func (s *Session) find(ctx context.Context, held token, ref providers.Ref, look func(providers.Ref) (mount, bool)) (mount, error) {
 	var ours bool
 	ask := func(ctx context.Context) (mount, error) {
 		ours = true
+		if found, ok := look(ref); ok {
+			return found, nil
+		}
 		return s.ask(ctx, held, ref)
 	}
 	found, err := s.finds.do(ctx, ref.Segments()[0], ask)
@@ -116,6 +120,9 @@ func (s *Session) find(ctx context.Context, held token, ref providers.Ref) (moun
 	}
 	return s.finds.do(ctx, ref.String(), ask)
 }
+
+// nothing is the look of one who doubts what is known.
+func nothing(providers.Ref) (mount, bool) { return mount{}, false }
 
 func (s *Session) ask(ctx context.Context, held token, ref providers.Ref) (mount, error) {
 	began := s.vault.now()
