@@ -20,8 +20,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-
-	"github.com/privyseal/privyseal/broker/v1alpha1"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
 )
 
 // System is the namespace that the daemon is installed into.
@@ -170,19 +169,13 @@ func (l *Lab) Install(t testing.TB, serveArguments ...string) {
 // would.
 func (l *Lab) serve(t testing.TB, arguments []string) {
 	t.Helper()
-	definitions := Definitions(t)
-	for _, definition := range definitions {
-		if err := client.IgnoreAlreadyExists(l.Client.Create(t.Context(), definition)); err != nil {
-			t.Fatalf("creating %s: %v", definition.Name, err)
-		}
+	if _, err := envtest.InstallCRDs(l.Access, envtest.CRDInstallOptions{CRDs: Definitions(t)}); err != nil {
+		t.Fatalf("installing the CRDs: %v", err)
 	}
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: System}}
 	if err := client.IgnoreAlreadyExists(l.Client.Create(t.Context(), namespace)); err != nil {
 		t.Fatal(err)
 	}
-	Eventually(t, 20*time.Second, func(ctx context.Context) error { // until the kinds are served
-		return l.Client.List(ctx, &v1alpha1.SecretClaimList{})
-	})
 	program := exec.Command(filepath.Join(l.root, "bin/privyseal"), append([]string{"serve",
 		"--kubeconfig", l.env["LAB_KUBECONFIG"], "--namespace", System, "--log-level", "debug",
 		"--metrics-address", "", "--probe-address", ""}, arguments...)...)
