@@ -119,14 +119,7 @@ func (s *supervisor) order(ctx context.Context, verb, name string, say func(stri
 	began := time.Now()
 	limited, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	err := until(limited, 20*time.Millisecond, func(context.Context) error {
-		select {
-		case <-p.state.Load().settled:
-			return nil
-		default:
-			return fmt.Errorf("%s is not ready", name)
-		}
-	})
+	err := until(limited, 20*time.Millisecond, func(context.Context) error { return p.settled() })
 	if err == nil {
 		say(fmt.Sprintf("%s (%.1f s)", name, time.Since(began).Seconds()))
 	}
@@ -137,11 +130,9 @@ func (s *supervisor) status(say func(string)) {
 	say(fmt.Sprintf("up since %s", s.started.Format(time.DateTime)))
 	for _, p := range s.fleet.list() {
 		now := p.state.Load()
-		ready := "not ready"
-		select {
-		case <-now.settled:
-			ready = "ready"
-		default:
+		ready := "ready"
+		if p.settled() != nil {
+			ready = "not ready"
 		}
 		say(fmt.Sprintf("%-24s %-10s %-9s pid %-6d restarts %d", p.name, now.word, ready, now.pid, now.restarts))
 	}

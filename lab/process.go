@@ -35,7 +35,8 @@ type state struct {
 	pid      int    // 0: not running
 	word     string // running, stopped, restarting
 	restarts int
-	settled  chan struct{} // closed when ready and after are through
+	settled  chan struct{}         // closed when ready and after are through
+	why      atomic.Pointer[error] // they are not
 }
 
 type order struct {
@@ -145,13 +146,36 @@ func (p *process) show(s *state) {
 
 // settle waits until the server is ready and has been given what it needs.
 func (p *process) settle(ctx context.Context, now *state) {
-	if until(ctx, 50*time.Millisecond, p.ready) != nil {
+	noting := func(task func(context.Context) error) func(context.Context) error {
+		return func(ctx context.Context) error {
+			err := task(ctx)
+			if err != nil {
+				now.why.Store(&err)
+			}
+			return err
+		}
+	}
+	if until(ctx, 50*time.Millisecond, noting(p.ready)) != nil {
 		return
 	}
-	if p.after != nil && until(ctx, time.Second, p.after) != nil {
+	if p.after != nil && until(ctx, time.Second, noting(p.after)) != nil {
 		return
 	}
 	close(now.settled)
+}
+
+// settled is nil when the server is ready and has been given what it needs.
+func (p *process) settled() error {
+	now := p.state.Load()
+	select {
+	case <-now.settled:
+		return nil
+	default:
+	}
+	if why := now.why.Load(); why != nil {
+		return fmt.Errorf("%s is not ready: %w", p.name, *why)
+	}
+	return fmt.Errorf("%s is not ready", p.name)
 }
 
 func (p *process) awaitStart(ctx context.Context) bool {
@@ -238,4 +262,13 @@ func (f *fleet) list() []*process {
 		all = append(all, f.all[name])
 	}
 	return all
+}
+
+// settled names the servers that are not.
+func (f *fleet) settled() error {
+	var waiting []error
+	for _, p := range f.list() {
+		waiting = append(waiting, p.settled())
+	}
+	return errors.Join(waiting...)
 }

@@ -28,6 +28,8 @@ type supervisor struct {
 
 const upTimeout = 5 * time.Minute // a busy machine; an idle one needs ten seconds
 
+var errTooSlow = errors.New("not up")
+
 // runSupervisor is the lab's own process; state is its state folder.
 func runSupervisor(stateFolder string) error {
 	var p plan
@@ -47,9 +49,12 @@ func runSupervisor(stateFolder string) error {
 	if err := s.listen(ctx); err != nil {
 		return fmt.Errorf("opening the control socket: %w", err)
 	}
-	limited, cancel := context.WithTimeoutCause(ctx, upTimeout, fmt.Errorf("not up within %s", upTimeout))
+	limited, cancel := context.WithTimeoutCause(ctx, upTimeout, errTooSlow)
 	err = s.bringUp(limited, ctx)
 	cancel()
+	if errors.Is(err, errTooSlow) {
+		err = errors.Join(fmt.Errorf("%w within %s; see %s", errTooSlow, upTimeout, p.Config.path("logs")), s.fleet.settled())
+	}
 	s.up.Store(err == nil)
 	s.story.end(err)
 	if err != nil {
@@ -111,21 +116,20 @@ func (s *supervisor) start(ctx, life context.Context, srv server) error {
 	p := newProcess(srv, s.plan.Config.path("logs", srv.name+".log"), &s.up)
 	s.fleet.add(p)
 	go p.keep(life)
+	var dead error // ends the waiting, as being settled does
 	err := until(ctx, 20*time.Millisecond, func(context.Context) error {
 		select {
 		case err := <-p.died:
-			return deadServer{p, err}
-		case <-p.state.Load().settled:
+			dead = deadServer{p, err}
 			return nil
 		default:
-			return fmt.Errorf("%s is not ready", srv.name)
+			return p.settled()
 		}
 	})
-	var dead deadServer
-	switch {
-	case errors.As(err, &dead):
+	if dead != nil {
 		return dead
-	case err != nil:
+	}
+	if err != nil {
 		return fmt.Errorf("waiting for %s: %w", srv.name, err)
 	}
 	s.story.tell("%s (%.1f s)", srv.name, time.Since(began).Seconds())
