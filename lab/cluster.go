@@ -69,6 +69,14 @@ func reviewerToken(ctx context.Context, ask *asker, p plan) (string, error) {
 	return answer.Status.Token, nil
 }
 
+// accountThere asks for what every pod needs: the first sign that the
+// controllers work, and not only answer.
+func accountThere(ask *asker, p plan) func(context.Context) error {
+	return func(ctx context.Context) error {
+		return ask.do(ctx, question{method: http.MethodGet, url: p.Site.apiURL() + "/api/v1/namespaces/default/serviceaccounts/default"})
+	}
+}
+
 // nodeReady asks whether the kubelet of this start has said that it is ready:
 // an earlier start's word is still in etcd.
 func nodeReady(ask *asker, p plan, since time.Time) func(context.Context) error {

@@ -82,7 +82,7 @@ func (s *supervisor) bringUp(ctx, life context.Context) error {
 	apiUp, containerdUp, vaultUp := newGate(), newGate(), newGate()
 	tasks := []func(context.Context) error{
 		inTurn(start(p.etcd(ask)), start(p.apiserver(ask)), apiUp.open),
-		inTurn(apiUp.wait, start(p.controllerManager(ask))),
+		inTurn(apiUp.wait, start(p.controllerManager(ask)), s.step("namespaces are ready for pods", waitFor(accountThere(ask, p)))),
 		inTurn(start(p.vault(ask, s.vault.unseal)), s.step("Vault's mounts", s.vault.furnish), vaultUp.open),
 		inTurn(apiUp.wait, vaultUp.wait, s.step("Vault's trust in the cluster", s.introduce)),
 	}
