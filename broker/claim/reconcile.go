@@ -68,13 +68,14 @@ func New(config Config) *Reconciler {
 // Reconcile sees to one claim.
 func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
 	claim := &v1alpha1.SecretClaim{}
-	if err := r.config.Client.Get(ctx, request.NamespacedName, claim); err != nil {
-		return reconcile.Result{}, client.IgnoreNotFound(err)
-	}
-	if !claim.DeletionTimestamp.IsZero() {
-		r.schedule.forget(claim.UID)
-		r.told.forget(claim.UID)
+	err := r.config.Client.Get(ctx, request.NamespacedName, claim)
+	if apierrors.IsNotFound(err) || err == nil && !claim.DeletionTimestamp.IsZero() {
+		r.schedule.forget(request.NamespacedName)
+		r.told.forget(request.NamespacedName)
 		return reconcile.Result{}, nil
+	}
+	if err != nil {
+		return reconcile.Result{}, fmt.Errorf("looking up claim %s: %w", request, err)
 	}
 	r.told.catchUp(claim)
 	now := r.config.Clock.Now()
@@ -102,7 +103,7 @@ func (r *Reconciler) due(ctx context.Context, claim *v1alpha1.SecretClaim, now t
 	if !untouched || !inOrder(claim) || !r.config.Line.allowed(ctx, claim) {
 		return time.Time{}, nil
 	}
-	due := r.schedule.dueAt(claim.UID, func() time.Time {
+	due := r.schedule.dueAt(client.ObjectKeyFromObject(claim), func() time.Time {
 		return firstSlot(claim.UID, r.interval(claim), r.config.LastAlive, now)
 	})
 	if once(claim) && !due.IsZero() {
@@ -167,7 +168,7 @@ func (r *Reconciler) settle(ctx context.Context, claim *v1alpha1.SecretClaim, er
 	switch {
 	case err == nil:
 		next := nextSlot(claim.UID, r.interval(claim), now)
-		r.schedule.set(claim.UID, next)
+		r.schedule.set(client.ObjectKeyFromObject(claim), next)
 		return reconcile.Result{RequeueAfter: next.Sub(now)}, nil
 	case errors.As(err, &refusal):
 		log.FromContext(ctx).Info("claim refused", "reason", refusal.Reason, "message", refusal.Message)

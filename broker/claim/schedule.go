@@ -48,47 +48,47 @@ func phaseOf(uid types.UID) uint64 {
 // claims' status and UIDs.
 type schedule struct {
 	mu    sync.Mutex
-	due   map[types.UID]time.Time
-	woken map[types.UID]bool
+	due   map[types.NamespacedName]time.Time
+	woken map[types.NamespacedName]bool
 }
 
 func newSchedule() *schedule {
-	return &schedule{due: map[types.UID]time.Time{}, woken: map[types.UID]bool{}}
+	return &schedule{due: map[types.NamespacedName]time.Time{}, woken: map[types.NamespacedName]bool{}}
 }
 
 // dueAt is when a claim is due; firstSeen says when that is for one that the
 // schedule has not met before.
-func (s *schedule) dueAt(uid types.UID, firstSeen func() time.Time) time.Time {
+func (s *schedule) dueAt(claim types.NamespacedName, firstSeen func() time.Time) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.woken[uid] {
+	if s.woken[claim] {
 		return time.Time{}
 	}
-	if _, met := s.due[uid]; !met {
-		s.due[uid] = firstSeen()
+	if _, met := s.due[claim]; !met {
+		s.due[claim] = firstSeen()
 	}
-	return s.due[uid]
+	return s.due[claim]
 }
 
 // set says when a claim is due next, and that it was seen to.
-func (s *schedule) set(uid types.UID, due time.Time) {
+func (s *schedule) set(claim types.NamespacedName, due time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.due[uid] = due
-	delete(s.woken, uid)
+	s.due[claim] = due
+	delete(s.woken, claim)
 }
 
 // wake makes a claim due at once: something that it depends on changed.
-func (s *schedule) wake(uid types.UID) {
+func (s *schedule) wake(claim types.NamespacedName) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.woken[uid] = true
+	s.woken[claim] = true
 }
 
 // forget drops a claim that is gone.
-func (s *schedule) forget(uid types.UID) {
+func (s *schedule) forget(claim types.NamespacedName) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.due, uid)
-	delete(s.woken, uid)
+	delete(s.due, claim)
+	delete(s.woken, claim)
 }

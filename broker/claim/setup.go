@@ -72,18 +72,19 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr manager.Manager, 
 		Complete(r)
 }
 
-func wakeNobody(types.UID) {}
+func wakeNobody(types.NamespacedName) {}
 
 // requests lists claims and has each of them woken.
-func (r *Reconciler) requests(ctx context.Context, wake func(types.UID), options ...client.ListOption) []reconcile.Request {
+func (r *Reconciler) requests(ctx context.Context, wake func(types.NamespacedName), options ...client.ListOption) []reconcile.Request {
 	var claims v1alpha1.SecretClaimList
 	if err := r.config.Client.List(ctx, &claims, options...); err != nil {
 		return nil // unreachable: the list is the cache's own
 	}
 	requests := make([]reconcile.Request, 0, len(claims.Items))
 	for _, claim := range claims.Items {
-		wake(claim.UID)
-		requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&claim)})
+		name := client.ObjectKeyFromObject(&claim)
+		wake(name)
+		requests = append(requests, reconcile.Request{NamespacedName: name})
 	}
 	return requests
 }

@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/privyseal/privyseal/broker/v1alpha1"
 )
@@ -14,7 +15,7 @@ import (
 // and the store be read, a second time for every first sync.
 type told struct {
 	mu    sync.Mutex
-	after map[types.UID]telling
+	after map[types.NamespacedName]telling
 }
 
 // telling is a status and the version of the claim that it was written over.
@@ -24,12 +25,12 @@ type telling struct {
 	status  v1alpha1.SecretClaimStatus
 }
 
-func newTold() *told { return &told{after: map[types.UID]telling{}} }
+func newTold() *told { return &told{after: map[types.NamespacedName]telling{}} }
 
 func (t *told) remember(over string, claim *v1alpha1.SecretClaim) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.after[claim.UID] = telling{over: over, version: claim.ResourceVersion, status: *claim.Status.DeepCopy()}
+	t.after[client.ObjectKeyFromObject(claim)] = telling{over: over, version: claim.ResourceVersion, status: *claim.Status.DeepCopy()}
 }
 
 // catchUp gives a claim out of the cache the status that was written over just
@@ -37,20 +38,21 @@ func (t *told) remember(over string, claim *v1alpha1.SecretClaim) {
 func (t *told) catchUp(claim *v1alpha1.SecretClaim) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	telling, found := t.after[claim.UID]
+	name := client.ObjectKeyFromObject(claim)
+	telling, found := t.after[name]
 	if !found {
 		return
 	}
 	if telling.over != claim.ResourceVersion {
-		delete(t.after, claim.UID)
+		delete(t.after, name)
 		return
 	}
 	claim.Status = *telling.status.DeepCopy()
 	claim.ResourceVersion = telling.version
 }
 
-func (t *told) forget(uid types.UID) {
+func (t *told) forget(claim types.NamespacedName) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	delete(t.after, uid)
+	delete(t.after, claim)
 }
