@@ -10,6 +10,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -130,29 +131,46 @@ func madeByAnother(workload client.Object) bool {
 // those that are.
 func (a *Annotated) take(ctx context.Context, workload client.Object, wanted map[string]v1alpha1.SecretClaimSpec) error {
 	for name, spec := range wanted {
-		key := client.ObjectKey{Namespace: workload.GetNamespace(), Name: name}
 		claim := &v1alpha1.SecretClaim{}
-		err := a.Client.Get(ctx, key, claim)
-		if apierrors.IsNotFound(err) {
-			claim = &v1alpha1.SecretClaim{
-				ObjectMeta: metav1.ObjectMeta{
-					Namespace: key.Namespace, Name: key.Name,
-					Labels:          map[string]string{v1alpha1.LabelMadeFrom: v1alpha1.MadeFromAnnotation},
-					OwnerReferences: []metav1.OwnerReference{a.reference(workload)},
-				},
-				Spec: spec,
-			}
-			err = a.Client.Create(ctx, claim)
-		} else if err == nil && claim.Labels[v1alpha1.LabelMadeFrom] == v1alpha1.MadeFromAnnotation && !owns(workload, claim) {
-			before := claim.DeepCopy()
-			claim.OwnerReferences = append(claim.OwnerReferences, a.reference(workload))
-			err = a.Client.Patch(ctx, claim, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
+		err := a.Client.Get(ctx, client.ObjectKey{Namespace: workload.GetNamespace(), Name: name}, claim)
+		switch {
+		case apierrors.IsNotFound(err):
+			err = a.make(ctx, workload, name, spec)
+		case err == nil:
+			err = a.share(ctx, workload, claim, spec)
 		}
 		if err != nil {
-			return fmt.Errorf("claiming %s for %s %s: %w", key, a.Kind.Kind, workload.GetName(), err)
+			return fmt.Errorf("claiming %s for %s %s/%s: %w", name, a.Kind.Kind, workload.GetNamespace(), workload.GetName(), err)
 		}
 	}
 	return nil
+}
+
+func (a *Annotated) make(ctx context.Context, workload client.Object, name string, spec v1alpha1.SecretClaimSpec) error {
+	return a.Client.Create(ctx, &v1alpha1.SecretClaim{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: workload.GetNamespace(), Name: name,
+			Labels:          map[string]string{v1alpha1.LabelMadeFrom: v1alpha1.MadeFromAnnotation},
+			OwnerReferences: []metav1.OwnerReference{a.reference(workload)},
+		},
+		Spec: spec,
+	})
+}
+
+// share takes part in a claim that is there. Its name is a digest of the
+// request, of 32 bits: it finds a claim, and proves nothing of it.
+func (a *Annotated) share(ctx context.Context, workload client.Object, claim *v1alpha1.SecretClaim, spec v1alpha1.SecretClaimSpec) error {
+	if !equality.Semantic.DeepEqual(claim.Spec.Sources, spec.Sources) || !equality.Semantic.DeepEqual(claim.Spec.Template, spec.Template) {
+		a.Events.Eventf(workload, claim, corev1.EventTypeWarning, "ClaimDiffers", "Claim",
+			"claim %s asks for something else than the annotations; delete it, and it is made again", claim.Name)
+		return nil
+	}
+	if claim.Labels[v1alpha1.LabelMadeFrom] != v1alpha1.MadeFromAnnotation || owns(workload, claim) {
+		return nil
+	}
+	before := claim.DeepCopy()
+	claim.OwnerReferences = append(claim.OwnerReferences, a.reference(workload))
+	return a.Client.Patch(ctx, claim, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
 }
 
 // letGo drops this workload from the claims that neither its template nor a

@@ -6,6 +6,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -100,6 +101,21 @@ func changesOnly(updates predicate.Predicate) predicate.Predicate {
 	}
 }
 
+// ownersOf gives the workloads of a kind that own a claim. Through them a claim
+// that somebody deleted is made again, and one is let go whose workload stopped
+// asking while no daemon ran.
+func ownersOf(kind schema.GroupVersionKind) handler.MapFunc {
+	return func(_ context.Context, claim client.Object) []reconcile.Request {
+		var owners []reconcile.Request
+		for _, owner := range claim.GetOwnerReferences() {
+			if owner.Kind == kind.Kind && owner.APIVersion == kind.GroupVersion().String() {
+				owners = append(owners, reconcile.Request{NamespacedName: client.ObjectKey{Namespace: claim.GetNamespace(), Name: owner.Name}})
+			}
+		}
+		return owners
+	}
+}
+
 // SetupAnnotated has the claims of annotated workloads made, for every kind.
 func SetupAnnotated(mgr manager.Manager, recorder events.EventRecorder) error {
 	asks := predicate.NewPredicateFuncs(func(object client.Object) bool {
@@ -118,6 +134,8 @@ func SetupAnnotated(mgr manager.Manager, recorder events.EventRecorder) error {
 		err := builder.ControllerManagedBy(mgr).
 			Named("annotated-"+kind.Kind).
 			For(empty, builder.WithPredicates(relevant)).
+			Watches(&v1alpha1.SecretClaim{}, handler.EnqueueRequestsFromMapFunc(ownersOf(kind)),
+				builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 			WithOptions(controller.Options{MaxConcurrentReconciles: 4}).
 			Complete(annotated)
 		if err != nil {

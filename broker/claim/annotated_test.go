@@ -1,0 +1,159 @@
+package claim_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/config"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/privyseal/privyseal/broker/brokertest"
+	"github.com/privyseal/privyseal/broker/claim"
+	"github.com/privyseal/privyseal/broker/v1alpha1"
+)
+
+const within = 20 * time.Second
+
+// daemon runs the controllers that make claims until stop is called.
+func daemon(t *testing.T, access *rest.Config, api client.Client) (stop func()) {
+	t.Helper()
+	again := true // a second daemon of one process has controllers of the same names
+	mgr, err := ctrl.NewManager(access, ctrl.Options{
+		Scheme: api.Scheme(), Metrics: metricsserver.Options{BindAddress: "0"},
+		Controller: config.Controller{SkipNameValidation: &again},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := claim.SetupAnnotated(mgr, mgr.GetEventRecorder("privyseal")); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- mgr.Start(ctx) }()
+	return func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("the daemon ended: %v", err)
+		}
+	}
+}
+
+func deployment(name string, annotations map[string]string) *appsv1.Deployment {
+	labels := map[string]string{"app": name}
+	return &appsv1.Deployment{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name},
+		Spec: appsv1.DeploymentSpec{
+			Selector: &metav1.LabelSelector{MatchLabels: labels},
+			Template: corev1.PodTemplateSpec{
+				ObjectMeta: metav1.ObjectMeta{Labels: labels, Annotations: annotations},
+				Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: "app"}}},
+			},
+		},
+	}
+}
+
+func TestAnnotatedWorkloadsHaveTheirClaims(t *testing.T) {
+	access := brokertest.APIServer(t)
+	api := brokertest.Client(t, access)
+	asks := map[string]string{"privyseal.io/secret.db": "db"}
+	one, two := deployment("one", asks), deployment("two", asks)
+	for _, workload := range []*appsv1.Deployment{one, two} {
+		if err := api.Create(t.Context(), workload); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var made v1alpha1.SecretClaim
+	owned := func(by ...string) {
+		t.Helper()
+		brokertest.Eventually(t, within, func(ctx context.Context) error {
+			var claims v1alpha1.SecretClaimList
+			if err := api.List(ctx, &claims, client.InNamespace("default")); err != nil {
+				return err
+			}
+			if len(claims.Items) != 1 {
+				return fmt.Errorf("%d claims, want 1", len(claims.Items))
+			}
+			made = claims.Items[0]
+			var owners []string
+			for _, owner := range made.OwnerReferences {
+				owners = append(owners, owner.Name)
+			}
+			if len(owners) != len(by) {
+				return fmt.Errorf("owned by %v, want %v", owners, by)
+			}
+			return nil
+		})
+	}
+
+	// Two workloads that ask for the same have one claim.
+	stop := daemon(t, access, api)
+	owned("one", "two")
+
+	// Deleted by hand, it is made again.
+	gone := made
+	if err := api.Delete(t.Context(), &gone); err != nil {
+		t.Fatal(err)
+	}
+	brokertest.Eventually(t, within, func(ctx context.Context) error {
+		err := api.Get(ctx, client.ObjectKeyFromObject(&gone), &made)
+		if err == nil && made.UID == gone.UID {
+			return errors.New("it is still the old one")
+		}
+		return err
+	})
+	owned("one", "two")
+
+	// Edited by hand, it is left as it is, and a workload is told.
+	made.Spec.Sources[0].Path = "other"
+	if err := api.Update(t.Context(), &made); err != nil {
+		t.Fatal(err)
+	}
+	brokertest.Eventually(t, within, func(ctx context.Context) error {
+		var told eventsv1.EventList
+		if err := api.List(ctx, &told, client.InNamespace("default")); err != nil {
+			return err
+		}
+		for _, event := range told.Items {
+			if event.Reason == "ClaimDiffers" {
+				return nil
+			}
+		}
+		return fmt.Errorf("%d events, none of which says that the claim differs", len(told.Items))
+	})
+
+	// One stops asking while no daemon runs; then the other.
+	stop()
+	quiet := func(workload *appsv1.Deployment) {
+		t.Helper()
+		before := workload.DeepCopy()
+		workload.Spec.Template.Annotations = nil
+		if err := api.Patch(t.Context(), workload, client.MergeFrom(before)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	quiet(one)
+	stop = daemon(t, access, api)
+	owned("two")
+	stop()
+	quiet(two)
+	defer daemon(t, access, api)()
+	brokertest.Eventually(t, within, func(ctx context.Context) error {
+		err := api.Get(ctx, client.ObjectKeyFromObject(&made), &v1alpha1.SecretClaim{})
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
+		return fmt.Errorf("the claim that nobody asks for is still there (%v)", err)
+	})
+}
