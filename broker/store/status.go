@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/clock"
@@ -23,10 +24,11 @@ import (
 // probeInterval is how often a store is asked for its health.
 const probeInterval = 20 * time.Second
 
-// Prober asks whether a store can serve reads. Its errors wrap those of
-// package providers.
+// Prober asks whether a store can serve reads, and closes what belongs to one
+// that is gone. Its errors wrap those of package providers.
 type Prober interface {
 	Health(ctx context.Context, store *v1alpha1.ClusterSecretStore) error
+	Forget(store string)
 }
 
 // Status keeps the Ready condition of ClusterSecretStores. An outage is told
@@ -43,8 +45,13 @@ type Status struct {
 // Reconcile sees to one store.
 func (s *Status) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
 	store := &v1alpha1.ClusterSecretStore{}
-	if err := s.Client.Get(ctx, request.NamespacedName, store); err != nil {
-		return reconcile.Result{}, client.IgnoreNotFound(err)
+	err := s.Client.Get(ctx, request.NamespacedName, store)
+	if apierrors.IsNotFound(err) {
+		s.Prober.Forget(request.Name)
+		return reconcile.Result{}, nil
+	}
+	if err != nil {
+		return reconcile.Result{}, fmt.Errorf("looking up ClusterSecretStore %s: %w", request.Name, err)
 	}
 	before := store.DeepCopy()
 	store.Status.ObservedGeneration = store.Generation

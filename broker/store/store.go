@@ -69,11 +69,12 @@ type Connections struct {
 	config Config
 
 	mu   sync.Mutex
-	open map[types.UID]*connection
+	open map[string]*connection // :: store's name → connection
 }
 
 // connection to one version of a store.
 type connection struct {
+	uid        types.UID
 	generation int64
 	vault      *vault.Vault
 	ca         []byte
@@ -85,7 +86,7 @@ type connection struct {
 
 // New makes Connections; none is open yet.
 func New(config Config) *Connections {
-	return &Connections{config: config, open: map[types.UID]*connection{}}
+	return &Connections{config: config, open: map[string]*connection{}}
 }
 
 // Read reads one document of a store as a tenant. Its errors wrap those of
@@ -120,24 +121,24 @@ func (c *Connections) Health(ctx context.Context, store *v1alpha1.ClusterSecretS
 }
 
 // Forget closes what belongs to a store that is gone.
-func (c *Connections) Forget(uid types.UID) {
+func (c *Connections) Forget(store string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.open, uid)
+	delete(c.open, store)
 }
 
 // connect gives the connection to this version of a store.
 func (c *Connections) connect(ctx context.Context, store *v1alpha1.ClusterSecretStore) (*connection, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if known := c.open[store.UID]; known != nil && known.generation >= store.Generation {
+	if known := c.open[store.Name]; known != nil && known.uid == store.UID && known.generation >= store.Generation {
 		return known, nil
 	}
 	opened, err := c.dial(ctx, store)
 	if err != nil {
 		return nil, err
 	}
-	c.open[store.UID] = opened
+	c.open[store.Name] = opened
 	return opened, nil
 }
 
@@ -160,7 +161,7 @@ func (c *Connections) dial(ctx context.Context, store *v1alpha1.ClusterSecretSto
 		return nil, fmt.Errorf("opening ClusterSecretStore %s: %w", store.Name, err)
 	}
 	return &connection{
-		generation: store.Generation, vault: opened, ca: ca, checkedCA: c.config.Clock.Now(),
+		uid: store.UID, generation: store.Generation, vault: opened, ca: ca, checkedCA: c.config.Clock.Now(),
 		sessions: map[providers.Identity]*vault.Session{},
 	}, nil
 }
@@ -170,12 +171,12 @@ func (c *Connections) recheck(ctx context.Context, store *v1alpha1.ClusterSecret
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.config.Clock.Now()
-	if c.open[store.UID] != used || now.Sub(used.checkedCA) < recheckCA {
+	if c.open[store.Name] != used || now.Sub(used.checkedCA) < recheckCA {
 		return
 	}
 	used.checkedCA = now
 	if ca, err := c.authorities(ctx, store.Spec.Vault.TLS); err == nil && !bytes.Equal(ca, used.ca) {
-		delete(c.open, store.UID)
+		delete(c.open, store.Name)
 	}
 }
 
