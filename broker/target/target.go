@@ -113,7 +113,7 @@ func (d Desired) check(daemonNamespace string) error {
 // claim of a name at a time, so the latter is gone.
 func (o Owner) owns(meta metav1.ObjectMeta) bool {
 	uid, labelled := meta.Labels[v1alpha1.LabelClaimUID]
-	return uid == string(o.UID) || labelled && meta.Annotations[v1alpha1.AnnotationClaim] == o.Name
+	return labelled && (uid == string(o.UID) || meta.Annotations[v1alpha1.AnnotationClaim] == o.Name)
 }
 
 // marks puts the claim's marks on a target's metadata, and leaves what others

