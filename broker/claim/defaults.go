@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/privyseal/privyseal/broker/v1alpha1"
@@ -47,4 +46,3 @@ func once(claim *v1alpha1.SecretClaim) bool {
 	return claim.Spec.Refresh != nil && claim.Spec.Refresh.Policy == v1alpha1.RefreshOnce
 }
 
-func secretType(name string) corev1.SecretType { return corev1.SecretType(name) }

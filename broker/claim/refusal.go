@@ -36,7 +36,8 @@ func because(reason, field string, err error) *Refusal {
 }
 
 // refuseSource turns a store's answer about one source into a refusal. A store
-// that did not answer is no refusal: it says nothing about the claim.
+// that did not answer is no refusal: it says nothing about the claim. An error
+// that states no fact counts as no answer.
 func refuseSource(index int, ref providers.Ref, err error) error {
 	field := fmt.Sprintf("spec.sources[%d]", index)
 	for _, known := range []struct {
@@ -56,7 +57,10 @@ func refuseSource(index int, ref providers.Ref, err error) error {
 			}
 		}
 	}
-	return fmt.Errorf("%s %s: %w", field, ref, err)
+	if errors.Is(err, providers.ErrUnavailable) {
+		return fmt.Errorf("%s %s: %w", field, ref, err)
+	}
+	return fmt.Errorf("%s %s: %w: %w", field, ref, providers.ErrUnavailable, err)
 }
 
 // refuseTarget turns a terminal error of Apply into a refusal.

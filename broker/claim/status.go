@@ -8,6 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/privyseal/privyseal/broker/v1alpha1"
+	"github.com/privyseal/privyseal/providers"
 )
 
 // statusAfter is a claim's status after a run of the line: pure, and the same
@@ -15,7 +16,8 @@ import (
 //
 // A store that could not be asked says nothing about the claim, so it leaves
 // the status as it is: Ready speaks of the last successful read. Only a claim
-// that never had a target says that it still waits for one.
+// that never had a target says that it still waits for one. Neither does a
+// fault of the API server: the line runs again, and the log has it.
 func statusAfter(claim *v1alpha1.SecretClaim, synced Synced, err error, now metav1.Time) v1alpha1.SecretClaimStatus {
 	status := *claim.Status.DeepCopy()
 	var refusal *Refusal
@@ -31,7 +33,7 @@ func statusAfter(claim *v1alpha1.SecretClaim, synced Synced, err error, now meta
 	case errors.As(err, &refusal):
 		status.ObservedGeneration = claim.Generation
 		setReady(&status, claim.Generation, now, metav1.ConditionFalse, refusal.Reason, refusal.Message)
-	case status.Target == nil:
+	case status.Target == nil && errors.Is(err, providers.ErrUnavailable):
 		setReady(&status, claim.Generation, now, metav1.ConditionFalse, v1alpha1.ReasonStoreUnavailable,
 			"waiting for the first answer of the store; pods that need the Secret wait with it")
 	}

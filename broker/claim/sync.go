@@ -24,6 +24,7 @@ import (
 	"context"
 	"fmt"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/privyseal/privyseal/broker/target"
@@ -83,6 +84,7 @@ func (l *Line) Sync(ctx context.Context, claim *v1alpha1.SecretClaim) (Synced, e
 	if err != nil {
 		return Synced{}, err
 	}
+	defer clearContent(content)
 	applied, err := l.Targets.Apply(ctx, desired(claim, content))
 	if err != nil {
 		return Synced{}, refuseTarget(err)
@@ -136,7 +138,7 @@ func desired(claim *v1alpha1.SecretClaim, content content) target.Desired {
 		LastSequence: claim.Status.Sequence,
 	}
 	if spec := claim.Spec.Target; spec != nil {
-		wanted.Type = secretType(spec.Type)
+		wanted.Type = corev1.SecretType(spec.Type)
 	}
 	// A claim that now names another Secret never had this one.
 	if last := wanted.Last; last != nil && last.Name != wanted.Name {
@@ -148,6 +150,13 @@ func desired(claim *v1alpha1.SecretClaim, content content) target.Desired {
 func clearAll(documents []providers.Document) {
 	for _, document := range documents {
 		document.Clear()
+	}
+}
+
+// clearContent clears what render made anew: rendered and nested values.
+func clearContent(content content) {
+	for _, value := range content {
+		value.Clear()
 	}
 }
 
