@@ -33,10 +33,6 @@ const (
 // the pod's secrets to, in the pod's order. A pod that has it was injected.
 const InjectedContainers = Prefix + "injected-containers"
 
-// sequenceOfTarget is an annotation of targets, as the revisions are. On a pod
-// it is a copy that harms nobody.
-const sequenceOfTarget = Prefix + "sequence"
-
 // claimScheme before a name means an existing claim. A relative path that
 // begins so is written from the store's root instead.
 const claimScheme = "claim:"
@@ -366,7 +362,7 @@ func isPlain(key string) bool {
 	switch key {
 	case Containers, Restart, InjectedContainers,
 		v1alpha1.AnnotationRestartedFor, v1alpha1.AnnotationStartedWith,
-		v1alpha1.AnnotationRevisions, sequenceOfTarget:
+		v1alpha1.AnnotationRevisions:
 		return true
 	}
 	return false

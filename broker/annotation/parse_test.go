@@ -80,7 +80,7 @@ func TestParseTakes(t *testing.T) {
 		"annotations of others are passed over": {
 			map[string]string{"example.com/secret.db": "x", "privyseal.io.evil/secret.db": "x"}, nil},
 		"annotations that we write are passed over": {
-			on("restarted-for: db=1", "started-with: db=1", "injected-containers: app", "revisions: {}", "sequence: 1"), nil},
+			on("restarted-for: db=1", "started-with: db=1", "injected-containers: app", "revisions: {}"), nil},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			parsed, err := annotation.Parse(row.annotations)

@@ -3,6 +3,7 @@ package brokertest
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -247,7 +248,7 @@ type Tenant struct {
 // NewTenant makes a tenant in an environment of this test's own.
 func (l *Lab) NewTenant(t testing.TB, name string) *Tenant {
 	t.Helper()
-	suffix := fmt.Sprintf("%x", time.Now().UnixNano()&0xffffff)
+	suffix := strings.ToLower(rand.Text()[:6])
 	tenant := &Tenant{Namespace: name + "-" + suffix, Environment: "env-" + suffix, lab: l}
 	t.Cleanup(func() {
 		if t.Failed() {

@@ -45,4 +45,3 @@ func (r *Reconciler) interval(claim *v1alpha1.SecretClaim) time.Duration {
 func once(claim *v1alpha1.SecretClaim) bool {
 	return claim.Spec.Refresh != nil && claim.Spec.Refresh.Policy == v1alpha1.RefreshOnce
 }
-

@@ -5,11 +5,6 @@ package v1alpha1
 // login or read answered.
 const ConditionReady = "Ready"
 
-// ConditionStale on a SecretClaim: the store has not answered for longer than
-// the claim's patience, and the target's content may be old. It is absent
-// while there is nothing to say.
-const ConditionStale = "Stale"
-
 // Reasons of a SecretClaim's Ready condition. Each message names the field and
 // says what to do.
 const (
