@@ -27,8 +27,12 @@ help: ## Show what there is to do
 
 ## The lab ##
 
+# Only a lab of ours has a node to give the image to. LAB=control-plane runs the
+# program itself, and its tests that need pods skip and say so.
+program := $(if $(filter node,$(or $(LAB),node)),image,lab build)
+
 .PHONY: demo
-demo: image bin/helm ## Show the way of a secret on a real Kubernetes with a real Vault
+demo: $(program) bin/helm ## Show the way of a secret on a real Kubernetes with a real Vault
 	@./examples/demo.sh
 
 .PHONY: demo-down
@@ -62,11 +66,8 @@ labTests = $(shell go list -f '{{range .TestImports}}{{if eq . "$(brokertest)"}}
 brokertest := github.com/privyseal/privyseal/broker/brokertest
 race := go test -json -race -count=1 -timeout 25m
 
-# LAB=control-plane has no node to give the image to; its tests skip, and say so.
-onNode := $(if $(filter node,$(or $(LAB),node)),image,lab)
-
 .PHONY: test
-test: $(onNode) bin/helm bin/testsum ## Run all tests, on a lab where they need one
+test: $(program) bin/helm bin/testsum ## Run all tests, on a lab where they need one
 	@bin/testsum \
 		-- $(race) $(filter-out $(labTests),$(shell go list ./...)) \
 		$(if $(strip $(labTests)),-- $(race) -p 1 $(sort $(labTests))) \
