@@ -180,8 +180,15 @@ func prepareNetwork(ctx context.Context, p plan) error {
 			return err
 		}
 	}
-	if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0); err != nil {
-		return err
+	for setting, value := range map[string]string{
+		"ip_forward": "1",
+		// A closed connection to a pod that is gone keeps the namespace until
+		// its last words were sent nine times, in two minutes. Once will do.
+		"tcp_orphan_retries": "1",
+	} {
+		if err := os.WriteFile("/proc/sys/net/ipv4/"+setting, []byte(value), 0); err != nil {
+			return err
+		}
 	}
 	// The host knows no way back to a pod; to it, pods are the node.
 	return quietly(ctx, "nft", "add table ip lab; add chain ip lab out { type nat hook postrouting priority 100; }; "+

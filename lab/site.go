@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"time"
 )
 
 // site is where a lab listens. It is kept in the state folder: certificates
@@ -176,13 +175,16 @@ func (s site) kubeconfig(dir, identity, path string) error {
 	}, 0o600)
 }
 
-// linkGone waits for the host's end of a pair to go with its namespace, which
-// the kernel takes down a moment after the last process.
-func (s site) linkGone(ctx context.Context) error {
-	return until(ctx, 20*time.Millisecond, func(context.Context) error {
-		if _, err := net.InterfaceByName(s.link()); err == nil {
-			return fmt.Errorf("network device %s is still there", s.link())
-		}
+// removeLink removes the host's end of a pair where the kernel has not done so
+// yet. It takes a namespace down only when the last socket in it is gone, which
+// may outlive the last process by the seconds that TCP takes to give up.
+func (s site) removeLink(ctx context.Context) error {
+	if _, err := net.InterfaceByName(s.link()); err != nil {
 		return nil
-	})
+	}
+	err := quietly(ctx, "ip", "link", "delete", s.link())
+	if _, there := net.InterfaceByName(s.link()); there != nil {
+		return nil // it went by itself meanwhile
+	}
+	return err
 }

@@ -254,7 +254,7 @@ func (c Config) endNetwork(ctx context.Context) error {
 	} else if err != nil {
 		return err
 	}
-	return s.linkGone(ctx)
+	return s.removeLink(ctx)
 }
 
 // seen is a process as it was when it was seen.
