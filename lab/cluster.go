@@ -105,6 +105,54 @@ func nodeReady(ask *asker, p plan, since time.Time) func(context.Context) error 
 	}
 }
 
+// podsSeen asks whether the kubelet of this start has looked at the pods of an
+// earlier one: until then they are called ready, and none of them lives.
+func podsSeen(ask *asker, p plan, since time.Time) func(context.Context) error {
+	return func(ctx context.Context) error {
+		var pods struct{ Items []pod }
+		if err := ask.do(ctx, question{method: http.MethodGet, url: p.Site.apiURL() + "/api/v1/pods", into: &pods}); err != nil {
+			return err
+		}
+		for _, pod := range pods.Items {
+			if pod.ready() && pod.startedBefore(since.Truncate(time.Second)) {
+				return fmt.Errorf("pod %s/%s is still called ready, as the lab before left it", pod.Metadata.Namespace, pod.Metadata.Name)
+			}
+		}
+		return nil
+	}
+}
+
+// pod is as much of one as shows whether it runs.
+type pod struct {
+	Metadata struct{ Namespace, Name string }
+	Status   struct {
+		Conditions        []struct{ Type, Status string }
+		ContainerStatuses []struct {
+			State struct {
+				Running *struct{ StartedAt time.Time }
+			}
+		}
+	}
+}
+
+func (p pod) ready() bool {
+	for _, c := range p.Status.Conditions {
+		if c.Type == "Ready" {
+			return c.Status == "True"
+		}
+	}
+	return false
+}
+
+func (p pod) startedBefore(t time.Time) bool {
+	for _, c := range p.Status.ContainerStatuses {
+		if running := c.State.Running; running != nil && running.StartedAt.Before(t) {
+			return true
+		}
+	}
+	return false
+}
+
 // nameAnswers asks the lab's DNS as a pod would.
 func nameAnswers(ctx context.Context) error {
 	resolver := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {

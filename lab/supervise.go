@@ -92,7 +92,8 @@ func (s *supervisor) bringUp(ctx, life context.Context) error {
 			inTurn(apiUp.wait, start(p.scheduler(ask))),
 			inTurn(apiUp.wait, start(p.kubeProxy(ask))),
 			inTurn(apiUp.wait, start(p.coreDNS(ask)), s.step("DNS answers", waitFor(nameAnswers))),
-			inTurn(apiUp.wait, containerdUp.wait, start(p.kubelet(ask)), s.step("node ready", waitFor(nodeReady(ask, p, s.started)))),
+			inTurn(apiUp.wait, containerdUp.wait, start(p.kubelet(ask)), s.step("node ready", waitFor(nodeReady(ask, p, s.started))),
+				s.step("earlier pods are seen to", waitFor(podsSeen(ask, p, s.started)))),
 		)
 	}
 	return together(ctx, tasks...)
