@@ -114,6 +114,14 @@ func (l *Lab) Apply(t testing.TB, manifests string) {
 	}
 }
 
+// Refusal tries manifests without keeping them, and gives what the API server
+// refuses them with: "" where it takes them.
+func (l *Lab) Refusal(t testing.TB, manifests string, arguments ...string) string {
+	t.Helper()
+	_, err := l.kubectl(t.Context(), strings.NewReader(manifests), append([]string{"apply", "--dry-run=server", "-f", "-"}, arguments...)...)
+	return errOrEmpty(err)
+}
+
 // Exec runs a command in a pod's container and gives what it printed.
 func (l *Lab) Exec(ctx context.Context, pod client.ObjectKey, command ...string) (string, error) {
 	return l.kubectl(ctx, nil, append([]string{"exec", "-n", pod.Namespace, pod.Name, "--"}, command...)...)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -16,7 +17,8 @@ import (
 )
 
 func TestEveryObjectIsReadStrictlyAndThereOnce(t *testing.T) {
-	clusterScoped := []string{"ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition", "MutatingWebhookConfiguration"}
+	clusterScoped := []string{"ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition", "MutatingWebhookConfiguration",
+		"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
 	eachSet(t, func(t *testing.T, objects []object) {
 		seen := map[string]bool{}
 		for _, o := range objects {
@@ -36,7 +38,7 @@ func TestWhatIsSwitchedOffIsNotRendered(t *testing.T) {
 	for _, o := range objects {
 		switch o.Typed.(type) {
 		case *apiextensionsv1.CustomResourceDefinition, *admissionv1.MutatingWebhookConfiguration,
-			*policyv1.PodDisruptionBudget, *networkingv1.NetworkPolicy, *corev1.Service, *corev1.Secret:
+			*admissionv1.ValidatingAdmissionPolicy, *policyv1.PodDisruptionBudget, *networkingv1.NetworkPolicy, *corev1.Service, *corev1.Secret:
 			t.Errorf("%s is there", o)
 		}
 		if strings.Contains(o.GetName(), "webhook") {
@@ -111,6 +113,45 @@ func TestTheWebhookNeverHoldsUpWhatDoesNotAskForIt(t *testing.T) {
 	for _, name := range []string{namespace, "kube-system", "kube-node-lease"} {
 		if left.Operator != "NotIn" || !slices.Contains(left.Values, name) {
 			t.Errorf("namespace %s is not left out", name)
+		}
+	}
+}
+
+func TestEveryPolicyIsBoundAndRefuses(t *testing.T) {
+	eachSet(t, func(t *testing.T, objects []object) {
+		bindings := map[string]*admissionv1.ValidatingAdmissionPolicyBinding{}
+		for _, binding := range of[*admissionv1.ValidatingAdmissionPolicyBinding](objects) {
+			bindings[binding.Spec.PolicyName] = binding
+		}
+		for _, policy := range of[*admissionv1.ValidatingAdmissionPolicy](objects) {
+			if binding := bindings[policy.Name]; binding == nil || !slices.Equal(binding.Spec.ValidationActions, []admissionv1.ValidationAction{admissionv1.Deny}) {
+				t.Errorf("%s: its binding is %+v", policy.Name, binding)
+			}
+			if *policy.Spec.FailurePolicy != admissionv1.Fail {
+				t.Errorf("%s: failurePolicy is %s", policy.Name, *policy.Spec.FailurePolicy)
+			}
+		}
+	})
+}
+
+// Where no webhook puts secrets in, a policy that wants them there would refuse
+// every pod that asks; where both are there, they mean the same namespaces.
+func TestThePolicyOnInjectionGoesWithTheWebhook(t *testing.T) {
+	injected := func(values string) *admissionv1.ValidatingAdmissionPolicy {
+		for _, policy := range of[*admissionv1.ValidatingAdmissionPolicy](rendered(t, values)) {
+			if policy.Name == "privyseal-injected" {
+				return policy
+			}
+		}
+		return nil
+	}
+	if injected(`webhook: {enabled: false}`) != nil {
+		t.Error("it is there without the webhook")
+	}
+	for name, values := range map[string]string{"default": sets["default"], "namespaced": sets["namespaced"]} {
+		webhook := of[*admissionv1.MutatingWebhookConfiguration](rendered(t, values))[0].Webhooks[0]
+		if policy := injected(values); policy == nil || !reflect.DeepEqual(policy.Spec.MatchConstraints.NamespaceSelector, webhook.NamespaceSelector) {
+			t.Errorf("%s: other namespaces than the webhook's", name)
 		}
 	}
 }

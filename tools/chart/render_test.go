@@ -35,6 +35,7 @@ serviceAccountNames: [privyseal, vault-login]
 	"all off": `
 crds: {enabled: false}
 webhook: {enabled: false}
+admissionPolicies: {enabled: false}
 podDisruptionBudget: {enabled: false}
 networkPolicy: {enabled: false}
 `,

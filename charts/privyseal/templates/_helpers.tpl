@@ -82,3 +82,16 @@ readinessProbe:
   periodSeconds: 5
 resources: {{- toYaml .resources | nindent 2 }}
 {{- end }}
+
+{{/* The namespaces whose pods may ask for secrets: never those that ours depend on. */}}
+{{- define "privyseal.enrolled" -}}
+matchExpressions:
+  - key: kubernetes.io/metadata.name
+    operator: NotIn
+    values: {{ list .Release.Namespace "kube-system" "kube-node-lease" | uniq | toJson }}
+  {{- with .Values.namespaces }}
+  - key: kubernetes.io/metadata.name
+    operator: In
+    values: {{ sortAlpha . | toJson }}
+  {{- end }}
+{{- end }}
