@@ -14,7 +14,7 @@ import (
 )
 
 func TestAPodThatSlipsPastTheWebhookIsRefusedUntilItHasItsSecret(t *testing.T) {
-	lab := brokertest.NewLab(t, brokertest.Node)
+	lab := brokertest.NewLab(t, brokertest.Ours)
 	lab.Install(t, fast)
 	tenant := lab.NewTenant(t, "slipped")
 	lab.Vault.Put(t, tenant.Path("db"), map[string]any{"password": "first"})
@@ -93,7 +93,7 @@ spec:
 }
 
 func TestWhoMayNotClaimMayNotAnnotateAndWhoMayNotUseAnEnvironmentMayNotJoinIt(t *testing.T) {
-	lab := brokertest.NewLab(t, brokertest.Node)
+	lab := brokertest.NewLab(t, brokertest.Ours)
 	lab.Install(t, fast)
 	tenant := lab.NewTenant(t, "rights")
 	user := "dev-" + tenant.Environment

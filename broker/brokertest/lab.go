@@ -51,13 +51,19 @@ const (
 	ControlPlane Part = iota
 	// Node runs pods, too.
 	Node
+	// Ours is a lab with a node that nobody else uses: the test stops shared
+	// parts, or makes namespaces of names that somebody may have.
+	Ours
 )
 
 // NewLab finds the running lab, which has to have the part that the test needs.
 func NewLab(t testing.TB, needs Part) *Lab {
 	t.Helper()
 	env := labEnv(t)
-	if needs == Node && env["LAB_MODE"] == controlPlane {
+	if needs == Ours && env["LAB_MODE"] == "external" {
+		t.Skip("lab: it is a cluster that others may use, and the test stops parts of it or takes names in it (LAB=external)")
+	}
+	if needs != ControlPlane && env["LAB_MODE"] == controlPlane {
 		// Whoever has no root said so, with LAB=control-plane.
 		t.Skip("lab: it is a control plane and has no node to run pods (LAB=control-plane)")
 	}
@@ -265,6 +271,7 @@ func (l *Lab) NewTenant(t testing.TB, name string) *Tenant {
 		l.remove(t, tenant)
 	})
 	l.Vault.AddTenant(t, tenant.Environment, tenant.Namespace, l.VaultAddress())
+	l.TrustVault(t)
 	l.Apply(t, fmt.Sprintf(`
 apiVersion: v1
 kind: Namespace
@@ -274,17 +281,12 @@ apiVersion: v1
 kind: ServiceAccount
 metadata: {name: privyseal, namespace: %[1]s}
 ---
-apiVersion: v1
-kind: ConfigMap
-metadata: {name: vault-ca, namespace: %[3]s}
-data: {ca.crt: %[4]q}
----
 apiVersion: privyseal.io/v1alpha1
 kind: ClusterSecretStore
 metadata: {name: %[2]s}
 spec:
   vault:
-    address: %[5]s
+    address: %[3]s
     tls: {caConfigMapRef: {name: vault-ca}}
     auth: {kubernetes: {role: "privyseal-{{ .Namespace }}"}}
 ---
@@ -296,8 +298,20 @@ spec:
   stores: [%[2]s]
   root: "kv/{{ .Environment }}/{{ .Namespace }}"
   paths: ["kv/{{ .Environment }}/{{ .Namespace }}/**"]
-`, tenant.Namespace, tenant.Environment, System, l.VaultCA(t), l.VaultAddress()))
+`, tenant.Namespace, tenant.Environment, l.VaultAddress()))
 	return tenant
+}
+
+// TenantOf is a tenant that somebody else makes and removes.
+func (l *Lab) TenantOf(environment, namespace string) *Tenant {
+	return &Tenant{Namespace: namespace, Environment: environment, lab: l}
+}
+
+// TrustVault puts the bundle that Vault's certificate is checked by where
+// stores look for it: ConfigMap vault-ca in the daemon's namespace.
+func (l *Lab) TrustVault(t testing.TB) {
+	t.Helper()
+	l.Apply(t, fmt.Sprintf("{apiVersion: v1, kind: ConfigMap, metadata: {name: vault-ca, namespace: %s}, data: {ca.crt: %q}}", System, l.VaultCA(t)))
 }
 
 func (l *Lab) remove(t testing.TB, tenant *Tenant) {

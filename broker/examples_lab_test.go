@@ -1,0 +1,67 @@
+package broker_test
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/privyseal/privyseal/broker/brokertest"
+)
+
+// home is a namespace of an example, with what Vault has for it.
+type home struct {
+	environment, namespace string
+	secrets                map[string]map[string]any
+	manifests              []string // applied into this namespace
+	app                    string   // label of its pod
+	tells, wants           string   // what a shell in the pod is asked, and answers
+}
+
+// Each example is put in as its own words say, and does what they say.
+func TestEveryExampleWorks(t *testing.T) {
+	lab := brokertest.NewLab(t, brokertest.Ours)
+	lab.Install(t, fast)
+	for _, example := range []struct {
+		platform string
+		homes    []home
+	}{
+		{platform: "annotated-app/platform.yaml", homes: []home{
+			{environment: "prod", namespace: "payments", app: "checkout", manifests: []string{"annotated-app/app.yaml"},
+				secrets: map[string]map[string]any{"db": {"username": "pay", "password": "correct-horse"}},
+				tells:   "echo $PGUSER:$PGPASSWORD:$(cat /etc/secrets/db/password)", wants: "pay:correct-horse:correct-horse"},
+			{environment: "prod", namespace: "payments", app: "worker", manifests: []string{"claim-with-template/claim.yaml"},
+				secrets: map[string]map[string]any{"db": {"username": "pay", "password": "p@ss"}, "queue": {"token": "t/1"}},
+				tells:   "echo $DATABASE_URL $QUEUE_URL", wants: "postgres://pay:p%40ss@db:5432/pay amqps://pay:t%2F1@queue:5671"},
+		}},
+		{platform: "dev-and-prod/platform.yaml", homes: []home{
+			{environment: "dev", namespace: "shop-dev", app: "shop", manifests: []string{"dev-and-prod/app.yaml"},
+				secrets: map[string]map[string]any{"payment": {"key": "for-trying"}}, tells: "echo $PAYMENT_KEY", wants: "for-trying"},
+			{environment: "prod", namespace: "shop-prod", app: "shop", manifests: []string{"dev-and-prod/app.yaml"},
+				secrets: map[string]map[string]any{"payment": {"key": "for-real"}}, tells: "echo $PAYMENT_KEY", wants: "for-real"},
+		}},
+	} {
+		t.Run(filepath.Dir(example.platform), func(t *testing.T) {
+			platform := filepath.Join(brokertest.Root(t), "examples", example.platform)
+			lab.TrustVault(t)
+			lab.Kubectl(t, "apply", "-f", platform)
+			defer lab.Kubectl(t, "delete", "-f", platform, "--ignore-not-found", "--timeout=90s")
+			for _, home := range example.homes {
+				tenant := lab.TenantOf(home.environment, home.namespace)
+				lab.Vault.AddTenant(t, home.environment, home.namespace, lab.VaultAddress())
+				for name, secret := range home.secrets {
+					lab.Vault.Put(t, tenant.Path(name), secret)
+				}
+				for _, manifest := range home.manifests {
+					lab.Kubectl(t, "apply", "-n", home.namespace, "-f", filepath.Join(brokertest.Root(t), "examples", manifest))
+				}
+				pod := tenant.RunningPod(t, home.app, within)
+				answer, err := lab.Exec(t.Context(), client.ObjectKeyFromObject(&pod), "sh", "-c", home.tells)
+				if got := strings.TrimSpace(answer); err != nil || got != home.wants {
+					t.Errorf("a pod of %s in %s has %q, want %q (%v)", home.app, home.namespace, got, home.wants, err)
+				}
+			}
+		})
+	}
+}
