@@ -23,7 +23,7 @@ var levels = [][]string{
 	{"broker/brokertest"},
 	{"broker"},
 	{"broker/claim", "broker/inject", "broker/restart", "broker/store"},
-	{"broker/target", "broker/template", "broker/environment", "broker/annotation", "broker/certs",
+	{"broker/target", "broker/template", "broker/environment", "broker/address", "broker/annotation", "broker/certs",
 		"providers/vault", "providers/memory", "providers/providertest"},
 	{"broker/installkey"},
 	{"providers", "broker/v1alpha1"},
@@ -31,7 +31,7 @@ var levels = [][]string{
 
 // withoutKubernetes are the packages that can be read, tested and fuzzed
 // without knowing what a cluster is.
-var withoutKubernetes = []string{"providers", "providers/vault", "providers/memory", "providers/providertest", "broker/template"}
+var withoutKubernetes = []string{"providers", "providers/vault", "providers/memory", "providers/providertest", "broker/address", "broker/template"}
 
 type listed struct {
 	ImportPath string
