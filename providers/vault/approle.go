@@ -18,7 +18,7 @@ type AppRole struct {
 	// RoleID names the role. Required.
 	RoleID string
 
-	// SecretID is asked for at each login. Required.
+	// SecretID is asked for at each login, and cleared after it. Required.
 	SecretID func(context.Context) (providers.Value, error)
 }
 
@@ -37,6 +37,7 @@ func (a AppRole) Login(ctx context.Context, client *api.Client) (*api.Secret, er
 	if err != nil {
 		return nil, err
 	}
+	defer secretID.Clear()
 	method, err := approle.NewAppRoleAuth(a.RoleID,
 		&approle.SecretID{FromString: string(secretID.Bytes())}, approle.WithMountPath(mount))
 	if err != nil {

@@ -18,7 +18,8 @@ type Kubernetes struct {
 	// Role to log in as. Required.
 	Role string
 
-	// Token of the service account, asked for at each login. Required.
+	// Token of the service account, asked for at each login, and cleared after
+	// it. Required.
 	Token func(context.Context) (providers.Value, error)
 }
 
@@ -37,6 +38,7 @@ func (k Kubernetes) Login(ctx context.Context, client *api.Client) (*api.Secret,
 	if err != nil {
 		return nil, err
 	}
+	defer jwt.Clear()
 	method, err := kubernetes.NewKubernetesAuth(k.Role,
 		kubernetes.WithServiceAccountToken(string(jwt.Bytes())), kubernetes.WithMountPath(mount))
 	if err != nil {

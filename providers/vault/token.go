@@ -11,7 +11,7 @@ import (
 // Token logs in with a token that somebody else made and renews. It is asked
 // for again when the store refuses it, so a replaced one is found.
 type Token struct {
-	// Value of the token. Required.
+	// Value of the token, cleared after it was taken. Required.
 	Value func(context.Context) (providers.Value, error)
 }
 
@@ -24,5 +24,6 @@ func (t Token) Login(ctx context.Context, _ *api.Client) (*api.Secret, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer value.Clear()
 	return &api.Secret{Auth: &api.SecretAuth{ClientToken: string(value.Bytes())}}, nil
 }
