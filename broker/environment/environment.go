@@ -171,8 +171,8 @@ func (r Rules) describe(namespace string) string {
 }
 
 // Expand fills {{ .Environment }} and {{ .Namespace }} into a text that is no
-// path, such as a login role. Anything else in braces is an error, which wraps
-// ErrPattern.
+// path, such as a login role. Anything else in braces is an error, and so is
+// .Environment where there is none; both wrap ErrPattern.
 func Expand(text, environment, namespace string) (string, error) {
 	var expanded strings.Builder
 	for rest := text; ; {
@@ -183,6 +183,9 @@ func Expand(text, environment, namespace string) (string, error) {
 		}
 		inner, tail, closed := strings.Cut(after, "}}")
 		switch variable := strings.TrimSpace(inner); {
+		case closed && variable == ".Environment" && environment == "":
+			// With nothing in its place it could be the name of another role.
+			return "", fmt.Errorf("%w: %q: namespace %s is in no environment, so there is no %s", ErrPattern, text, namespace, variableEnvironment)
 		case closed && variable == ".Environment":
 			expanded.WriteString(environment)
 		case closed && variable == ".Namespace":
