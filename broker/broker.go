@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
+	"github.com/privyseal/privyseal/broker/address"
 	"github.com/privyseal/privyseal/broker/claim"
 	"github.com/privyseal/privyseal/broker/installkey"
 	"github.com/privyseal/privyseal/broker/restart"
@@ -49,6 +50,10 @@ type Config struct {
 	// RefreshInterval is how often a claim is read that does not say. 0:
 	// claim.DefaultInterval.
 	RefreshInterval time.Duration
+
+	// Allowed are the addresses that SecretStores may have. The zero value:
+	// none, and SecretStores are switched off.
+	Allowed address.Allowed
 
 	// AllowHTTP permits stores with plain http addresses, for development.
 	AllowHTTP bool
@@ -177,12 +182,14 @@ func wire(ctx context.Context, mgr manager.Manager, config Config) error {
 
 	connections := store.New(store.Config{
 		Live: mgr.GetAPIReader(), Tokens: store.TokenRequests{Client: mgr.GetClient()},
-		Namespace: config.Namespace, AllowHTTP: config.AllowHTTP,
+		Namespace: config.Namespace, Allowed: config.Allowed, AllowHTTP: config.AllowHTTP,
 		Clock: config.Clock, Observer: newStoreMetrics(metrics.Registry),
 	})
-	status := &store.Status{Prober: connections, Client: mgr.GetClient(), Clock: config.Clock}
-	if err := status.SetupWithManager(mgr); err != nil {
-		return fmt.Errorf("setting up stores: %w", err)
+	for _, kind := range []v1alpha1.StoreKind{v1alpha1.KindClusterSecretStore, v1alpha1.KindSecretStore} {
+		status := &store.Status{Kind: kind, Prober: connections, Client: mgr.GetClient(), Clock: config.Clock}
+		if err := status.SetupWithManager(mgr); err != nil {
+			return fmt.Errorf("setting up %ss: %w", kind, err)
+		}
 	}
 
 	keys := installkey.NewKeeper(installkey.Config{
@@ -195,7 +202,7 @@ func wire(ctx context.Context, mgr manager.Manager, config Config) error {
 	events := mgr.GetEventRecorder("privyseal")
 	claims := claim.New(claim.Config{
 		Line: &claim.Line{
-			Gatherer: claim.Gatherer{Cache: mgr.GetCache()},
+			Gatherer: claim.Gatherer{Cache: mgr.GetCache(), Allowed: config.Allowed},
 			Store:    connections, Targets: writer, Restarts: roller{restarts},
 		},
 		Client: mgr.GetClient(), Metadata: mgr.GetCache(), Events: events,

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/privyseal/privyseal/broker/address"
 	"github.com/privyseal/privyseal/broker/environment"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
 	"github.com/privyseal/privyseal/providers"
@@ -24,11 +25,16 @@ type facts struct {
 	namespace    labels.Set
 	environments []v1alpha1.Environment
 	stores       map[string]*v1alpha1.ClusterSecretStore
+	// own is the SecretStore that the claim names; nil where it names none, or
+	// one that is not there.
+	own *v1alpha1.SecretStore
+	// allowed are the addresses that a SecretStore may have.
+	allowed address.Allowed
 }
 
 // plan is what to read, where, and as whom.
 type plan struct {
-	store    *v1alpha1.ClusterSecretStore
+	store    v1alpha1.Store
 	identity providers.Identity
 	requests []providers.Request
 }
@@ -37,11 +43,14 @@ type plan struct {
 type Gatherer struct {
 	// Cache of namespaces, environments and stores.
 	Cache client.Reader
+	// Allowed are the addresses that SecretStores may have. The zero value:
+	// none.
+	Allowed address.Allowed
 }
 
 // gather collects the facts about one claim.
 func (g Gatherer) gather(ctx context.Context, claim *v1alpha1.SecretClaim) (facts, error) {
-	gathered := facts{claim: claim, stores: map[string]*v1alpha1.ClusterSecretStore{}}
+	gathered := facts{claim: claim, stores: map[string]*v1alpha1.ClusterSecretStore{}, allowed: g.Allowed}
 	namespace := &metav1.PartialObjectMetadata{}
 	namespace.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
 	if err := g.Cache.Get(ctx, client.ObjectKey{Name: claim.Namespace}, namespace); client.IgnoreNotFound(err) != nil {
@@ -61,7 +70,22 @@ func (g Gatherer) gather(ctx context.Context, claim *v1alpha1.SecretClaim) (fact
 			}
 		}
 	}
+	if namesOwnStore(claim) {
+		own := &v1alpha1.SecretStore{}
+		name := client.ObjectKey{Namespace: claim.Namespace, Name: claim.Spec.StoreRef.Name}
+		switch err := g.Cache.Get(ctx, name, own); {
+		case err == nil:
+			gathered.own = own
+		case !apierrors.IsNotFound(err):
+			return facts{}, fmt.Errorf("looking up SecretStore %s: %w", name, err)
+		}
+	}
 	return gathered, nil
+}
+
+// namesOwnStore says that a claim asks for a SecretStore of its namespace.
+func namesOwnStore(claim *v1alpha1.SecretClaim) bool {
+	return claim.Spec.StoreRef != nil && claim.Spec.StoreRef.Kind == v1alpha1.KindSecretStore
 }
 
 func (g Gatherer) addStore(ctx context.Context, stores map[string]*v1alpha1.ClusterSecretStore, name string) error {
@@ -86,6 +110,15 @@ func resolve(facts facts) (plan, error) {
 	if refusal != nil {
 		return plan{}, refusal
 	}
+	if home == nil {
+		return resolveOutside(facts)
+	}
+	return resolveInside(facts, home)
+}
+
+// resolveInside is for a namespace in an environment: the environment's stores,
+// and what its paths allow.
+func resolveInside(facts facts, home *v1alpha1.Environment) (plan, error) {
 	rules, err := environment.Compile(home)
 	if err != nil {
 		return plan{}, because(v1alpha1.ReasonPathInvalid, "environment "+home.Name, err)
@@ -95,11 +128,38 @@ func resolve(facts facts) (plan, error) {
 		return plan{}, refusal
 	}
 	resolved := plan{
-		store:    store,
+		store:    store.Store(),
 		identity: providers.Identity{Namespace: facts.claim.Namespace, Environment: home.Name},
 	}
-	for i, source := range facts.claim.Spec.Sources {
-		ref, err := rules.Resolve(facts.claim.Namespace, source.Path)
+	return resolved.asking(facts.claim, func(path string) (providers.Ref, error) {
+		return rules.Resolve(facts.claim.Namespace, path)
+	})
+}
+
+// resolveOutside is for a namespace that is in no environment: a store of its
+// own, which has no root to start at and no rules but the Vault's.
+func resolveOutside(facts facts) (plan, error) {
+	store, refusal := ownStoreOf(facts)
+	if refusal != nil {
+		return plan{}, refusal
+	}
+	resolved := plan{
+		store:    store.Store(),
+		identity: providers.Identity{Namespace: facts.claim.Namespace},
+	}
+	return resolved.asking(facts.claim, func(path string) (providers.Ref, error) {
+		if !strings.HasPrefix(path, "/") {
+			return providers.Ref{}, fmt.Errorf("%w %q: namespace %s is in no environment, so there is no root where it could start; write it from the store's root, with a leading slash",
+				providers.ErrPath, path, facts.claim.Namespace)
+		}
+		return providers.ParseRef(path)
+	})
+}
+
+// asking completes a plan with the claim's sources.
+func (p plan) asking(claim *v1alpha1.SecretClaim, find func(path string) (providers.Ref, error)) (plan, error) {
+	for i, source := range claim.Spec.Sources {
+		ref, err := find(source.Path)
 		field := fmt.Sprintf("spec.sources[%d].path", i)
 		switch {
 		case errors.Is(err, environment.ErrOutside):
@@ -107,12 +167,12 @@ func resolve(facts facts) (plan, error) {
 		case err != nil:
 			return plan{}, because(v1alpha1.ReasonPathInvalid, field, err)
 		}
-		resolved.requests = append(resolved.requests, providers.Request{Ref: ref, Version: source.Version})
+		p.requests = append(p.requests, providers.Request{Ref: ref, Version: source.Version})
 	}
-	return resolved, nil
+	return p, nil
 }
 
-// homeOf is the one environment that selects the claim's namespace.
+// homeOf is the one environment that selects the claim's namespace, or nil.
 func homeOf(facts facts) (*v1alpha1.Environment, *Refusal) {
 	var homes []*v1alpha1.Environment
 	for i := range facts.environments {
@@ -131,8 +191,7 @@ func homeOf(facts facts) (*v1alpha1.Environment, *Refusal) {
 	case 1:
 		return homes[0], nil
 	case 0:
-		return nil, refuse(v1alpha1.ReasonNoEnvironment,
-			"namespace %s is in no environment; label it so that an Environment's spec.namespaceSelector selects it", facts.claim.Namespace)
+		return nil, nil
 	default:
 		var names []string
 		for _, home := range homes {
@@ -145,8 +204,30 @@ func homeOf(facts facts) (*v1alpha1.Environment, *Refusal) {
 	}
 }
 
-// storeOf is the store that the claim may and wants to use.
+// ownStoreOf is the SecretStore that a claim outside environments names.
+func ownStoreOf(facts facts) (*v1alpha1.SecretStore, *Refusal) {
+	claim := facts.claim
+	switch {
+	case !namesOwnStore(claim):
+		return nil, refuse(v1alpha1.ReasonNoEnvironment,
+			"namespace %s is in no environment; label it so that an Environment's spec.namespaceSelector selects it, or name a SecretStore of the namespace in spec.storeRef, with its kind", claim.Namespace)
+	case facts.own == nil:
+		return nil, refuse(v1alpha1.ReasonStoreNotFound,
+			"spec.storeRef.name: there is no SecretStore %s in namespace %s", claim.Spec.StoreRef.Name, claim.Namespace)
+	}
+	if err := facts.allowed.Check(facts.own.Spec.Vault.Address); err != nil {
+		return nil, because(v1alpha1.ReasonStoreNotAllowed, "SecretStore "+facts.own.Name+" spec.vault.address", err)
+	}
+	return facts.own, nil
+}
+
+// storeOf is the store that a claim in an environment may and wants to use.
 func storeOf(facts facts, home *v1alpha1.Environment) (*v1alpha1.ClusterSecretStore, *Refusal) {
+	if namesOwnStore(facts.claim) {
+		return nil, refuse(v1alpha1.ReasonStoreNotAllowed,
+			"spec.storeRef.kind: namespace %s is in environment %s, and uses only the ClusterSecretStores that this lists: %s",
+			facts.claim.Namespace, home.Name, strings.Join(home.Spec.Stores, ", "))
+	}
 	if len(home.Spec.Stores) == 0 {
 		return nil, refuse(v1alpha1.ReasonStoreNotFound, "environment %s: spec.stores is empty", home.Name)
 	}

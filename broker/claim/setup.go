@@ -52,6 +52,9 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr manager.Manager, 
 	ofSecret := handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, secret client.Object) []reconcile.Request {
 		return r.requests(ctx, wakeNobody, client.InNamespace(secret.GetNamespace()), client.MatchingFields{byTarget: secret.GetName()})
 	})
+	ofOwnStore := handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, store client.Object) []reconcile.Request {
+		return r.requests(ctx, r.schedule.wake, client.InNamespace(store.GetNamespace()))
+	})
 	ofNamespace := handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, namespace client.Object) []reconcile.Request {
 		return r.requests(ctx, r.schedule.wake, client.InNamespace(namespace.GetName()))
 	})
@@ -65,6 +68,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr manager.Manager, 
 		WatchesMetadata(namespaces, ofNamespace, builder.WithPredicates(changesOnly(predicate.LabelChangedPredicate{}))).
 		Watches(&v1alpha1.Environment{}, all, builder.WithPredicates(changesOnly(predicate.GenerationChangedPredicate{}))).
 		Watches(&v1alpha1.ClusterSecretStore{}, all, builder.WithPredicates(changesOnly(predicate.GenerationChangedPredicate{}))).
+		Watches(&v1alpha1.SecretStore{}, ofOwnStore, builder.WithPredicates(changesOnly(predicate.GenerationChangedPredicate{}))).
 		WatchesRawSource(source.TypedChannel(settled, handler.TypedEnqueueRequestsFromMapFunc(
 			func(ctx context.Context, target types.NamespacedName) []reconcile.Request {
 				return r.requests(ctx, wakeNobody, client.InNamespace(target.Namespace), client.MatchingFields{byTarget: target.Name})

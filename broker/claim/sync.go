@@ -35,7 +35,7 @@ import (
 // Reader reads one document of a store as one tenant. Its errors wrap those of
 // package providers.
 type Reader interface {
-	Read(ctx context.Context, store *v1alpha1.ClusterSecretStore, as providers.Identity, request providers.Request) (providers.Document, error)
+	Read(ctx context.Context, store v1alpha1.Store, as providers.Identity, request providers.Request) (providers.Document, error)
 }
 
 // Applier makes a target what it should be. Its errors are those of

@@ -4,11 +4,13 @@
 // one login, to one tenant. Both are made when they are first needed and shared
 // by every claim of that tenant, so a thousand claims cost one login. A tenant
 // logs in as a service account of its own namespace, with a token made for
-// this store's audience alone: Privyseal's own token is never sent anywhere.
+// this store's audience alone, or with the credentials that the store names:
+// Privyseal's own token is never sent anywhere. A SecretStore is connected to
+// only where the administrator allows its address, be it for a read or to ask
+// for its health.
 package store
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -19,20 +21,15 @@ import (
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/privyseal/privyseal/broker/environment"
+	"github.com/privyseal/privyseal/broker/address"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
 	"github.com/privyseal/privyseal/providers"
 	"github.com/privyseal/privyseal/providers/vault"
 )
 
-const (
-	defaultMount          = "kubernetes"
-	defaultServiceAccount = "privyseal"
-
-	// recheckCA is how often the certificate authorities of a store that
-	// cannot be reached are looked at again: they may have been replaced.
-	recheckCA = 30 * time.Second
-)
+// recheckCertificates is how often the certificates of a store that cannot be
+// reached are looked at again: they may have been renewed.
+const recheckCertificates = 30 * time.Second
 
 // TokenSource makes service account tokens.
 type TokenSource interface {
@@ -42,8 +39,8 @@ type TokenSource interface {
 
 // Config of Connections. Live, Tokens, Namespace and Clock are required.
 type Config struct {
-	// Live reads the Secrets and ConfigMaps with certificate authorities from
-	// the API server itself.
+	// Live reads the Secrets and ConfigMaps that stores name, with certificates
+	// and credentials, from the API server itself.
 	Live client.Reader
 
 	// Tokens makes the tokens that tenants log in with.
@@ -52,6 +49,10 @@ type Config struct {
 	// Namespace of the daemon, in which a ClusterSecretStore's references are
 	// resolved.
 	Namespace string
+
+	// Allowed are the addresses that SecretStores may have. The zero value:
+	// none, and SecretStores are switched off.
+	Allowed address.Allowed
 
 	// AllowHTTP permits plain http addresses, for development only.
 	AllowHTTP bool
@@ -69,16 +70,16 @@ type Connections struct {
 	config Config
 
 	mu   sync.Mutex
-	open map[string]*connection // :: store's name → connection
+	open map[types.NamespacedName]*connection // :: store's name → connection
 }
 
 // connection to one version of a store.
 type connection struct {
-	uid        types.UID
-	generation int64
-	vault      *vault.Vault
-	ca         []byte
-	checkedCA  time.Time
+	uid          types.UID
+	generation   int64
+	vault        *vault.Vault
+	certificates certificates // without the key
+	checked      time.Time    // when these were last looked at
 
 	mu       sync.Mutex
 	sessions map[providers.Identity]*vault.Session
@@ -86,12 +87,12 @@ type connection struct {
 
 // New makes Connections; none is open yet.
 func New(config Config) *Connections {
-	return &Connections{config: config, open: map[string]*connection{}}
+	return &Connections{config: config, open: map[types.NamespacedName]*connection{}}
 }
 
 // Read reads one document of a store as a tenant. Its errors wrap those of
 // package providers.
-func (c *Connections) Read(ctx context.Context, store *v1alpha1.ClusterSecretStore, as providers.Identity, request providers.Request) (providers.Document, error) {
+func (c *Connections) Read(ctx context.Context, store v1alpha1.Store, as providers.Identity, request providers.Request) (providers.Document, error) {
 	connection, err := c.connect(ctx, store)
 	if err != nil {
 		return providers.Document{}, err
@@ -108,7 +109,7 @@ func (c *Connections) Read(ctx context.Context, store *v1alpha1.ClusterSecretSto
 }
 
 // Health asks whether a store can serve reads, without logging in.
-func (c *Connections) Health(ctx context.Context, store *v1alpha1.ClusterSecretStore) error {
+func (c *Connections) Health(ctx context.Context, store v1alpha1.Store) error {
 	connection, err := c.connect(ctx, store)
 	if err != nil {
 		return err
@@ -121,69 +122,88 @@ func (c *Connections) Health(ctx context.Context, store *v1alpha1.ClusterSecretS
 }
 
 // Forget closes what belongs to a store that is gone.
-func (c *Connections) Forget(store string) {
+func (c *Connections) Forget(store types.NamespacedName) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.open, store)
 }
 
 // connect gives the connection to this version of a store.
-func (c *Connections) connect(ctx context.Context, store *v1alpha1.ClusterSecretStore) (*connection, error) {
+func (c *Connections) connect(ctx context.Context, store v1alpha1.Store) (*connection, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if known := c.open[store.Name]; known != nil && known.uid == store.UID && known.generation >= store.Generation {
+	if known := c.open[store.NamespacedName]; known != nil && known.uid == store.UID && known.generation >= store.Generation {
 		return known, nil
 	}
 	opened, err := c.dial(ctx, store)
 	if err != nil {
 		return nil, err
 	}
-	c.open[store.Name] = opened
+	c.open[store.NamespacedName] = opened
 	return opened, nil
 }
 
-func (c *Connections) dial(ctx context.Context, store *v1alpha1.ClusterSecretStore) (*connection, error) {
-	spec := store.Spec.Vault
-	ca, err := c.authorities(ctx, spec.TLS)
-	if err != nil {
-		return nil, fmt.Errorf("opening ClusterSecretStore %s: %w", store.Name, err)
+func (c *Connections) dial(ctx context.Context, store v1alpha1.Store) (*connection, error) {
+	spec := store.Vault
+	if store.Kind == v1alpha1.KindSecretStore {
+		if err := c.config.Allowed.Check(spec.Address); err != nil {
+			return nil, invalid(store, fmt.Errorf("spec.vault.address: %w", err))
+		}
 	}
+	if err := spec.Check(); err != nil {
+		return nil, invalid(store, err)
+	}
+	found, err := c.referencesOf(store).certificates(ctx, spec.TLS)
+	if err != nil {
+		return nil, fmt.Errorf("opening %s: %w", store, err)
+	}
+	defer found.key.Clear()
 	config := vault.Config{
 		Address: spec.Address, AllowHTTP: c.config.AllowHTTP,
 		Namespace: spec.Namespace, AuthNamespace: spec.Auth.Namespace,
-		CA: ca, Now: c.config.Clock.Now, Observer: c.config.Observer,
+		CA: found.ca, ClientCert: found.client, ClientKey: found.key,
+		Now: c.config.Clock.Now, Observer: c.config.Observer,
 	}
 	if spec.TLS != nil {
 		config.ServerName = spec.TLS.ServerName
 	}
 	opened, err := vault.New(config)
 	if err != nil {
-		return nil, fmt.Errorf("opening ClusterSecretStore %s: %w", store.Name, err)
+		return nil, fmt.Errorf("opening %s: %w", store, err)
 	}
 	return &connection{
-		uid: store.UID, generation: store.Generation, vault: opened, ca: ca, checkedCA: c.config.Clock.Now(),
+		uid: store.UID, generation: store.Generation, vault: opened,
+		certificates: certificates{ca: found.ca, client: found.client}, checked: c.config.Clock.Now(),
 		sessions: map[providers.Identity]*vault.Session{},
 	}, nil
 }
 
-// recheck replaces a connection whose certificate authorities were replaced.
-func (c *Connections) recheck(ctx context.Context, store *v1alpha1.ClusterSecretStore, used *connection) {
+// invalid says that a store cannot be used as it is written.
+func invalid(store v1alpha1.Store, err error) error {
+	return fmt.Errorf("opening %s: %w: %w", store, providers.ErrInvalid, err)
+}
+
+// recheck replaces a connection whose certificates were renewed.
+func (c *Connections) recheck(ctx context.Context, store v1alpha1.Store, used *connection) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.config.Clock.Now()
-	if c.open[store.Name] != used || now.Sub(used.checkedCA) < recheckCA {
+	if c.open[store.NamespacedName] != used || now.Sub(used.checked) < recheckCertificates {
 		return
 	}
-	used.checkedCA = now
-	if ca, err := c.authorities(ctx, store.Spec.Vault.TLS); err == nil && !bytes.Equal(ca, used.ca) {
-		delete(c.open, store.Name)
+	used.checked = now
+	found, err := c.referencesOf(store).certificates(ctx, store.Vault.TLS)
+	found.key.Clear()
+	if err == nil && !found.same(used.certificates) {
+		delete(c.open, store.NamespacedName)
 	}
 }
 
 // session is a tenant's session on a connection.
-func (c *Connections) session(connection *connection, store *v1alpha1.ClusterSecretStore, as providers.Identity) (*vault.Session, error) {
+func (c *Connections) session(connection *connection, store v1alpha1.Store, as providers.Identity) (*vault.Session, error) {
 	connection.mu.Lock()
 	defer connection.mu.Unlock()
+	as = identityAt(store, as)
 	if known := connection.sessions[as]; known != nil {
 		return known, nil
 	}
@@ -194,32 +214,4 @@ func (c *Connections) session(connection *connection, store *v1alpha1.ClusterSec
 	session := connection.vault.As(login)
 	connection.sessions[as] = session
 	return session, nil
-}
-
-// login is the tenant's way to log in: as a service account of its own
-// namespace.
-func (c *Connections) login(store *v1alpha1.ClusterSecretStore, as providers.Identity) (vault.Login, error) {
-	auth := store.Spec.Vault.Auth.Kubernetes
-	role, err := environment.Expand(auth.Role, as.Environment, as.Namespace)
-	if err != nil {
-		return nil, fmt.Errorf("%w: ClusterSecretStore %s spec.vault.auth.kubernetes.role: %w", providers.ErrInvalid, store.Name, err)
-	}
-	account := types.NamespacedName{Namespace: as.Namespace, Name: defaultServiceAccount}
-	if ref := auth.ServiceAccountRef; ref != nil {
-		account.Name = ref.Name
-	}
-	audiences := auth.Audiences
-	if len(audiences) == 0 {
-		audiences = []string{store.Spec.Vault.Address}
-	}
-	mount := auth.Mount
-	if mount == "" {
-		mount = defaultMount
-	}
-	return vault.Kubernetes{
-		Mount: mount, Role: role,
-		Token: func(ctx context.Context) (providers.Value, error) {
-			return c.config.Tokens.Token(ctx, account, audiences)
-		},
-	}, nil
 }

@@ -11,13 +11,14 @@ const (
 	// ReasonSynced: the target holds the store's content.
 	ReasonSynced = "Synced"
 	// ReasonNoEnvironment: the namespace is in no environment, so no
-	// ClusterSecretStore may be used there.
+	// ClusterSecretStore may be used there, only a SecretStore of its own.
 	ReasonNoEnvironment = "NoEnvironment"
 	// ReasonTwoEnvironments: more than one Environment selects the namespace,
 	// and both refuse it.
 	ReasonTwoEnvironments = "TwoEnvironments"
-	// ReasonStoreNotAllowed: the environment does not list the store, or the
-	// store does not admit the namespace.
+	// ReasonStoreNotAllowed: the environment does not list the store, the store
+	// does not admit the namespace, or a SecretStore's address is none that the
+	// administrator allows.
 	ReasonStoreNotAllowed = "StoreNotAllowed"
 	// ReasonStoreNotFound: no store of that kind and name.
 	ReasonStoreNotFound = "StoreNotFound"

@@ -21,6 +21,7 @@ func AddToScheme(scheme *runtime.Scheme) error {
 	scheme.AddKnownTypes(GroupVersion,
 		&SecretClaim{}, &SecretClaimList{},
 		&ClusterSecretStore{}, &ClusterSecretStoreList{},
+		&SecretStore{}, &SecretStoreList{},
 		&Environment{}, &EnvironmentList{},
 	)
 	metav1.AddToGroupVersion(scheme, GroupVersion)

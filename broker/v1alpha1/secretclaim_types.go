@@ -28,7 +28,9 @@ type SecretClaim struct {
 
 // SecretClaimSpec is what is wanted.
 type SecretClaimSpec struct {
-	// StoreRef names the store to read from. Default: the first store of the
+	// StoreRef names the store to read from: in an environment, one of those
+	// that it lists; in a namespace without one, a SecretStore of the namespace,
+	// and then every path is absolute. Default: the first store of the
 	// namespace's environment.
 	//
 	// +optional
@@ -71,9 +73,8 @@ type SecretClaimSpec struct {
 type StoreRef struct {
 	// Kind of the store. Default: ClusterSecretStore.
 	//
-	// +kubebuilder:validation:Enum=ClusterSecretStore
 	// +optional
-	Kind string `json:"kind,omitempty"`
+	Kind StoreKind `json:"kind,omitempty"`
 
 	// Name of the store.
 	//
