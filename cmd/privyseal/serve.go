@@ -16,6 +16,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	"github.com/privyseal/privyseal/broker"
+	"github.com/privyseal/privyseal/broker/address"
 	"github.com/privyseal/privyseal/broker/claim"
 )
 
@@ -67,6 +68,7 @@ func (c *common) connect() (*rest.Config, logr.Logger, error) {
 
 func serveCommand() *cobra.Command {
 	var flags common
+	var allowed []string
 	config := broker.Config{}
 	command := &cobra.Command{
 		Use:   "serve",
@@ -80,6 +82,9 @@ func serveCommand() *cobra.Command {
 			if config.RefreshInterval < time.Second {
 				return usageError{fmt.Errorf("--refresh-interval %s: want at least 1s", config.RefreshInterval)}
 			}
+			if config.Allowed, err = address.Parse(allowed); err != nil {
+				return usageError{fmt.Errorf("--allowed-address: %w", err)}
+			}
 			config.REST, config.Log, config.Namespace = access, log, flags.namespace
 			config.MetricsAddress, config.ProbeAddress = flags.metrics, flags.probes
 			return broker.Run(command.Context(), config)
@@ -88,6 +93,7 @@ func serveCommand() *cobra.Command {
 	flags.addTo(command)
 	command.Flags().StringSliceVar(&config.Namespaces, "namespaces", nil, "namespaces to serve, separated by commas (default: all)")
 	command.Flags().DurationVar(&config.RefreshInterval, "refresh-interval", claim.DefaultInterval, "how often a claim is read that does not say")
+	command.Flags().StringArrayVar(&allowed, "allowed-address", nil, "an address that SecretStores may have, as scheme://host:port; may be given many times (default: none, and SecretStores are switched off)")
 	command.Flags().BoolVar(&config.AllowHTTP, "dev-allow-http", false, "allow stores with plain http addresses; for development only")
 	return command
 }
