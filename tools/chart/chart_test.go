@@ -51,6 +51,7 @@ func TestCRDsAreSmallStayWithoutTheReleaseAndKeepTheirTemplateSyntax(t *testing.
 	examples := map[string]string{
 		"clustersecretstores.privyseal.io": `"privyseal-{{ .Namespace }}"`,
 		"environments.privyseal.io":        `"kv/{{ .Environment }}/{{ .Namespace }}"`,
+		"secretstores.privyseal.io":        `"privyseal-{{ .Namespace }}"`,
 		"secretclaims.privyseal.io":        `"postgres://{{ .username }}:{{ .password | urlquery }}@db/pay"`,
 	}
 	found := 0
@@ -169,6 +170,11 @@ func TestValuesThatNothingReadsAreRefused(t *testing.T) {
 		`networkPolicy: {vault: {cidrs: [vault.example.org]}}`,
 		`networkPolicy: {metrics: {from: [{}]}}`,
 		`podDisruptionBudget: {minAvailable: 1}`,
+		`vault: {addresses: ["https://vault:8200"]}`,
+		`vault: {allowedAddresses: ["https://vault"]}`,
+		`vault: {allowedAddresses: ["https://vault:8200/"]}`,
+		`vault: {allowedAddresses: ["https://user@vault:8200"]}`,
+		`vault: {allowedAddresses: ["*"]}`,
 		`logLevel: verbose`,
 		`namespaces: payments`,
 		`namespaces: [pay_ments]`,

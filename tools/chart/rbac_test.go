@@ -125,6 +125,40 @@ func TestWithNamespacesOnlyReadingWhatHoldsNoSecretIsClusterWide(t *testing.T) {
 	}
 }
 
+func TestConfigMapsOfTenantsAreReadOnlyWhereTheyMayHaveStores(t *testing.T) {
+	for name, values := range sets {
+		t.Run(name, func(t *testing.T) {
+			for _, r := range rightsOf(t, rendered(t, values), "privyseal") {
+				if !slices.Contains(r.Resources, "configmaps") || r.where == namespace {
+					continue
+				}
+				if !strings.Contains(values, "allowedAddresses") {
+					t.Errorf("%s in %q: %v, with no address listed", r.role, r.where, r.PolicyRule)
+				}
+				if !slices.Equal(r.Verbs, []string{"get"}) {
+					t.Errorf("%s in %q: %v", r.role, r.where, r.PolicyRule)
+				}
+			}
+		})
+	}
+}
+
+func TestOnlyTheStatusOfStoresIsWritten(t *testing.T) {
+	eachSet(t, func(t *testing.T, objects []object) {
+		for _, r := range rightsOf(t, objects, "privyseal") {
+			for _, resource := range r.Resources {
+				wanted := []string{"get", "list", "watch"}
+				if strings.HasSuffix(resource, "/status") {
+					wanted = []string{"patch"}
+				}
+				if strings.Contains(resource, "secretstores") && !slices.Equal(r.Verbs, wanted) {
+					t.Errorf("%s: %v, want %v", r.role, r.PolicyRule, wanted)
+				}
+			}
+		}
+	})
+}
+
 func TestTokensAreIssuedForNamedServiceAccountsOnly(t *testing.T) {
 	want := map[string][]string{
 		"default":    {"privyseal"},

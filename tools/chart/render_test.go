@@ -45,6 +45,7 @@ imagePullSecrets: [{name: pull}]
 namespaces: [payments]
 logLevel: debug
 devAllowHTTP: true
+vault: {allowedAddresses: ["https://vault.vault.svc:8200", "https://[2001:db8::1]:443"]}
 serve: {replicas: 2, extraArgs: [--one=1, "--two=a b"]}
 webhook: {replicas: 3, extraArgs: [--three]}
 networkPolicy:
