@@ -133,4 +133,11 @@ func TestExpandFillsARole(t *testing.T) {
 			t.Errorf("%q: got %q, %v; want ErrPattern", text, got, err)
 		}
 	}
+	// Outside environments.
+	if got, err := environment.Expand("privyseal-{{ .Namespace }}", "", "pay"); err != nil || got != "privyseal-pay" {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if got, err := environment.Expand("{{ .Environment }}-{{ .Namespace }}", "", "pay"); !errors.Is(err, environment.ErrPattern) {
+		t.Errorf("got %q, %v; want ErrPattern where there is no environment", got, err)
+	}
 }
