@@ -75,8 +75,7 @@ type Connections struct {
 
 // connection to one version of a store.
 type connection struct {
-	uid          types.UID
-	generation   int64
+	store        v1alpha1.Store
 	vault        *vault.Vault
 	certificates certificates // without the key
 	checked      time.Time    // when these were last looked at
@@ -97,13 +96,13 @@ func (c *Connections) Read(ctx context.Context, store v1alpha1.Store, as provide
 	if err != nil {
 		return providers.Document{}, err
 	}
-	session, err := c.session(connection, store, as)
+	session, err := c.session(connection, as)
 	if err != nil {
 		return providers.Document{}, err
 	}
 	document, err := session.Read(ctx, request)
 	if errors.Is(err, providers.ErrUnavailable) {
-		c.recheck(ctx, store, connection)
+		c.recheck(ctx, connection)
 	}
 	return document, err
 }
@@ -116,7 +115,7 @@ func (c *Connections) Health(ctx context.Context, store v1alpha1.Store) error {
 	}
 	err = connection.vault.Health(ctx)
 	if errors.Is(err, providers.ErrUnavailable) {
-		c.recheck(ctx, store, connection)
+		c.recheck(ctx, connection)
 	}
 	return err
 }
@@ -128,11 +127,13 @@ func (c *Connections) Forget(store types.NamespacedName) {
 	delete(c.open, store)
 }
 
-// connect gives the connection to this version of a store.
+// connect gives the connection to this version of a store, or to a later one
+// that another caller has seen.
 func (c *Connections) connect(ctx context.Context, store v1alpha1.Store) (*connection, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if known := c.open[store.NamespacedName]; known != nil && known.uid == store.UID && known.generation >= store.Generation {
+	known := c.open[store.NamespacedName]
+	if known != nil && known.store.UID == store.UID && known.store.Generation >= store.Generation {
 		return known, nil
 	}
 	opened, err := c.dial(ctx, store)
@@ -172,7 +173,7 @@ func (c *Connections) dial(ctx context.Context, store v1alpha1.Store) (*connecti
 		return nil, fmt.Errorf("opening %s: %w", store, err)
 	}
 	return &connection{
-		uid: store.UID, generation: store.Generation, vault: opened,
+		store: store, vault: opened,
 		certificates: certificates{ca: found.ca, client: found.client}, checked: c.config.Clock.Now(),
 		sessions: map[providers.Identity]*vault.Session{},
 	}, nil
@@ -184,10 +185,10 @@ func invalid(store v1alpha1.Store, err error) error {
 }
 
 // recheck replaces a connection whose certificates were renewed.
-func (c *Connections) recheck(ctx context.Context, store v1alpha1.Store, used *connection) {
+func (c *Connections) recheck(ctx context.Context, used *connection) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	now := c.config.Clock.Now()
+	store, now := used.store, c.config.Clock.Now()
 	if c.open[store.NamespacedName] != used || now.Sub(used.checked) < recheckCertificates {
 		return
 	}
@@ -200,14 +201,14 @@ func (c *Connections) recheck(ctx context.Context, store v1alpha1.Store, used *c
 }
 
 // session is a tenant's session on a connection.
-func (c *Connections) session(connection *connection, store v1alpha1.Store, as providers.Identity) (*vault.Session, error) {
+func (c *Connections) session(connection *connection, as providers.Identity) (*vault.Session, error) {
 	connection.mu.Lock()
 	defer connection.mu.Unlock()
-	as = identityAt(store, as)
+	as = identityAt(connection.store, as)
 	if known := connection.sessions[as]; known != nil {
 		return known, nil
 	}
-	login, err := c.login(store, as)
+	login, err := c.login(connection.store, as)
 	if err != nil {
 		return nil, err
 	}
