@@ -128,32 +128,44 @@ func TestWithNamespacesOnlyReadingWhatHoldsNoSecretIsClusterWide(t *testing.T) {
 func TestConfigMapsOfTenantsAreReadOnlyWhereTheyMayHaveStores(t *testing.T) {
 	for name, values := range sets {
 		t.Run(name, func(t *testing.T) {
+			found := false
 			for _, r := range rightsOf(t, rendered(t, values), "privyseal") {
 				if !slices.Contains(r.Resources, "configmaps") || r.where == namespace {
 					continue
 				}
-				if !strings.Contains(values, "allowedAddresses") {
-					t.Errorf("%s in %q: %v, with no address listed", r.role, r.where, r.PolicyRule)
-				}
+				found = true
 				if !slices.Equal(r.Verbs, []string{"get"}) {
 					t.Errorf("%s in %q: %v", r.role, r.where, r.PolicyRule)
 				}
+			}
+			if listed := strings.Contains(values, "allowedAddresses"); found != listed {
+				t.Errorf("addresses are listed: %t, and ConfigMaps can be read: %t", listed, found)
 			}
 		})
 	}
 }
 
-func TestOnlyTheStatusOfStoresIsWritten(t *testing.T) {
+func TestStoresAreReadAndOnlyTheirStatusIsWritten(t *testing.T) {
+	wanted := map[string][]string{
+		"clustersecretstores":        {"get", "list", "watch"},
+		"clustersecretstores/status": {"patch"},
+		"secretstores":               {"get", "list", "watch"},
+		"secretstores/status":        {"patch"},
+	}
 	eachSet(t, func(t *testing.T, objects []object) {
+		found := map[string]bool{}
 		for _, r := range rightsOf(t, objects, "privyseal") {
 			for _, resource := range r.Resources {
-				wanted := []string{"get", "list", "watch"}
-				if strings.HasSuffix(resource, "/status") {
-					wanted = []string{"patch"}
+				verbs, isStore := wanted[resource]
+				if isStore && !slices.Equal(r.Verbs, verbs) {
+					t.Errorf("%s: %v, want %v", r.role, r.PolicyRule, verbs)
 				}
-				if strings.Contains(resource, "secretstores") && !slices.Equal(r.Verbs, wanted) {
-					t.Errorf("%s: %v, want %v", r.role, r.PolicyRule, wanted)
-				}
+				found[resource] = found[resource] || isStore
+			}
+		}
+		for resource := range wanted {
+			if !found[resource] {
+				t.Errorf("no right on %s", resource)
 			}
 		}
 	})
