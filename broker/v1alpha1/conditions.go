@@ -5,6 +5,15 @@ package v1alpha1
 // login or read answered.
 const ConditionReady = "Ready"
 
+// ConditionStale on a SecretClaim: its sources have not been read for longer
+// than the daemon bears, so the target holds the last good value and the store
+// may hold another. It is True with the reason of the last failure, and False
+// from the first read that succeeds. A claim that never was stale has none.
+const ConditionStale = "Stale"
+
+// ReasonFresh on a claim's Stale condition: the sources were read again.
+const ReasonFresh = "Fresh"
+
 // Reasons of a SecretClaim's Ready condition. Each message names the field and
 // says what to do.
 const (

@@ -283,7 +283,9 @@ type SecretClaimStatus struct {
 
 	// Conditions: Ready says that the target exists and holds what this
 	// generation asks for, as of the last successful read. A store that cannot
-	// be reached never turns Ready to False: the last good value stays.
+	// be reached never turns Ready to False: the last good value stays. Stale
+	// says that the sources have not been read for long; a claim that never
+	// was stale has none.
 	//
 	// +listType=map
 	// +listMapKey=type
