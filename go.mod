@@ -19,6 +19,9 @@ require (
 	github.com/hashicorp/vault/api/auth/kubernetes v0.12.0
 )
 
+// The pace of what can wait.
+require golang.org/x/time v0.15.0
+
 // Templates: its pure functions.
 require github.com/Masterminds/sprig/v3 v3.3.0
 
@@ -105,7 +108,6 @@ require (
 	golang.org/x/sys v0.47.0 // indirect
 	golang.org/x/term v0.45.0 // indirect
 	golang.org/x/text v0.40.0 // indirect
-	golang.org/x/time v0.15.0 // indirect
 	golang.org/x/tools v0.47.0 // indirect
 	google.golang.org/protobuf v1.36.12-0.20260120151049-f2248ac996af // indirect
 	gopkg.in/inf.v0 v0.9.1 // indirect

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -26,7 +28,13 @@ import (
 // corrected or a secret written.
 const retryRefused = 30 * time.Second
 
-// Config of a Reconciler. Every field is required but Interval and LastAlive.
+// handover bounds the time from a daemon's start until it leads, if nobody led
+// before it: a Lease's life, and the caches' filling. One that waited longer
+// waited for a daemon that was alive until less than this ago.
+const handover = time.Minute
+
+// Config of a Reconciler. Every field is required but Interval, StaleAfter and
+// LastAlive.
 type Config struct {
 	// Line is the way of a secret.
 	Line *Line
@@ -47,8 +55,15 @@ type Config struct {
 	// DefaultInterval.
 	Interval time.Duration
 
+	// StaleAfter is how long a claim goes without a successful read before it
+	// is stale; three of its intervals, where those are longer. 0:
+	// DefaultStaleAfter.
+	StaleAfter time.Duration
+
 	// LastAlive is when a daemon was last seen alive before this one. Zero:
-	// unknown, and then no claim is taken to have missed its time.
+	// unknown, and then no claim is taken to have missed its time. It is also
+	// the last time at which a claim may have been read without this daemon's
+	// knowing; where it is zero, that is when this one began to work.
 	LastAlive time.Time
 }
 
@@ -58,11 +73,20 @@ type Reconciler struct {
 	config   Config
 	schedule *schedule
 	told     *told
+	reads    *reads
+	flips    *rate.Limiter
+
+	// began is when this daemon saw to its first claim.
+	began func() time.Time
+	made  time.Time
 }
 
 // New makes a Reconciler.
 func New(config Config) *Reconciler {
-	return &Reconciler{config: config, schedule: newSchedule(), told: newTold()}
+	return &Reconciler{
+		config: config, schedule: newSchedule(), told: newTold(), reads: newReads(), flips: newFlips(),
+		began: sync.OnceValue(config.Clock.Now), made: config.Clock.Now(),
+	}
 }
 
 // Reconcile sees to one claim.
@@ -72,26 +96,48 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	if apierrors.IsNotFound(err) || err == nil && !claim.DeletionTimestamp.IsZero() {
 		r.schedule.forget(request.NamespacedName)
 		r.told.forget(request.NamespacedName)
+		r.reads.forget(request.NamespacedName)
 		return reconcile.Result{}, nil
 	}
 	if err != nil {
 		return reconcile.Result{}, fmt.Errorf("looking up claim %s: %w", request, err)
 	}
 	r.told.catchUp(claim)
+	r.began()
 	now := r.config.Clock.Now()
 	due, err := r.due(ctx, claim, now)
 	if err != nil {
 		return reconcile.Result{}, err
 	}
 	if due.After(now) {
-		return reconcile.Result{RequeueAfter: due.Sub(now)}, r.recount(ctx, claim)
+		later, err := r.recount(ctx, claim, now)
+		return sooner(reconcile.Result{RequeueAfter: due.Sub(now)}, later), err
 	}
 
 	synced, err := r.config.Line.Sync(ctx, claim)
-	if statusErr := r.tell(ctx, claim, synced, err); statusErr != nil {
+	r.reads.note(request.NamespacedName, synced, err, now)
+	later, statusErr := r.tell(ctx, claim, synced, err)
+	if statusErr != nil {
 		return reconcile.Result{}, statusErr
 	}
-	return r.settle(ctx, claim, err)
+	result, err := r.settle(ctx, claim, err)
+	return sooner(result, later), err
+}
+
+// sooner has a claim looked at again later, if it is not before that anyway.
+func sooner(result reconcile.Result, later time.Duration) reconcile.Result {
+	if later > 0 && (result.RequeueAfter == 0 || later < result.RequeueAfter) {
+		result.RequeueAfter = later
+	}
+	return result
+}
+
+// lastAlive is when a daemon was last alive before this one worked.
+func (r *Reconciler) lastAlive() time.Time {
+	if began := r.began(); began.Sub(r.made) > handover {
+		return began.Add(-handover)
+	}
+	return r.config.LastAlive
 }
 
 // due is when the line has to run for a claim: the zero time says now.
@@ -100,11 +146,13 @@ func (r *Reconciler) due(ctx context.Context, claim *v1alpha1.SecretClaim, now t
 	if err != nil {
 		return time.Time{}, err
 	}
-	if !untouched || !inOrder(claim) || !r.config.Line.allowed(ctx, claim) {
+	name := client.ObjectKeyFromObject(claim)
+	stale := isStale(claim) && r.reads.of(name).last.IsZero()
+	if !untouched || stale || !inOrder(claim) || !r.config.Line.allowed(ctx, claim) {
 		return time.Time{}, nil
 	}
-	due := r.schedule.dueAt(client.ObjectKeyFromObject(claim), func() time.Time {
-		return firstSlot(claim.UID, r.interval(claim), r.config.LastAlive, now)
+	due := r.schedule.dueAt(name, func() time.Time {
+		return firstSlot(claim.UID, r.interval(claim), r.lastAlive(), now)
 	})
 	if once(claim) && !due.IsZero() {
 		// Never due by itself; looked at now and then all the same.
@@ -132,18 +180,35 @@ func (r *Reconciler) targetUntouched(ctx context.Context, claim *v1alpha1.Secret
 }
 
 // tell writes the claim's status, if it changed, and an event, if it is news.
-func (r *Reconciler) tell(ctx context.Context, claim *v1alpha1.SecretClaim, synced Synced, err error) error {
-	before := claim.DeepCopy()
-	claim.Status = statusAfter(claim, synced, err, metav1.NewTime(r.config.Clock.Now()))
-	if equality.Semantic.DeepEqual(before.Status, claim.Status) {
+// Later is when to look again to tell what had to wait, or 0.
+func (r *Reconciler) tell(ctx context.Context, claim *v1alpha1.SecretClaim, synced Synced, err error) (later time.Duration, _ error) {
+	before, now := claim.DeepCopy(), r.config.Clock.Now()
+	claim.Status = statusAfter(claim, synced, err, metav1.NewTime(now))
+	news := changed(before, claim)
+	later = r.tellStale(claim, news, now)
+	if err := r.write(ctx, before, claim); err != nil {
+		return 0, err
+	}
+	if news {
+		r.announce(claim, synced, err)
+	}
+	return later, nil
+}
+
+// write writes the claim's status, if it changed.
+func (r *Reconciler) write(ctx context.Context, before, claim *v1alpha1.SecretClaim) error {
+	if !changed(before, claim) {
 		return nil
 	}
 	if err := r.config.Client.Status().Patch(ctx, claim, client.MergeFrom(before)); err != nil {
 		return client.IgnoreNotFound(fmt.Errorf("writing the status of claim %s/%s: %w", claim.Namespace, claim.Name, err))
 	}
 	r.told.remember(before.ResourceVersion, claim)
-	r.announce(claim, synced, err)
 	return nil
+}
+
+func changed(before, claim *v1alpha1.SecretClaim) bool {
+	return !equality.Semantic.DeepEqual(before.Status, claim.Status)
 }
 
 func (r *Reconciler) announce(claim *v1alpha1.SecretClaim, synced Synced, err error) {
@@ -182,20 +247,14 @@ func (r *Reconciler) settle(ctx context.Context, claim *v1alpha1.SecretClaim, er
 }
 
 // recount writes the numbers of consumers if they moved while the claim itself
-// was in order: rollouts began or ended.
-func (r *Reconciler) recount(ctx context.Context, claim *v1alpha1.SecretClaim) error {
+// was in order: rollouts began or ended. With them goes what waited to be told.
+func (r *Reconciler) recount(ctx context.Context, claim *v1alpha1.SecretClaim, now time.Time) (later time.Duration, _ error) {
 	consumers, err := r.config.Line.Restarts.Roll(ctx, targetName(claim))
 	if err != nil {
-		return fmt.Errorf("counting the consumers of %s: %w", targetName(claim), err)
-	}
-	if claim.Status.Consumers != nil && *claim.Status.Consumers == consumers {
-		return nil
+		return 0, fmt.Errorf("counting the consumers of %s: %w", targetName(claim), err)
 	}
 	before := claim.DeepCopy()
 	claim.Status.Consumers = &consumers
-	if err := r.config.Client.Status().Patch(ctx, claim, client.MergeFrom(before)); err != nil {
-		return client.IgnoreNotFound(err)
-	}
-	r.told.remember(before.ResourceVersion, claim)
-	return nil
+	later = r.tellStale(claim, changed(before, claim), now)
+	return later, r.write(ctx, before, claim)
 }

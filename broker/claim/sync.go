@@ -60,6 +60,8 @@ type Line struct {
 
 // Synced is what a run of the line found and did.
 type Synced struct {
+	// Read says that the store gave every source, whatever came of it after.
+	Read bool
 	// Applied is the target.
 	Applied target.Applied
 	// SourceVersions are the store's versions of the sources, in their order.
@@ -82,18 +84,18 @@ func (l *Line) Sync(ctx context.Context, claim *v1alpha1.SecretClaim) (Synced, e
 	}
 	content, err := render(claim.Spec, documents)
 	if err != nil {
-		return Synced{}, err
+		return Synced{Read: true}, err
 	}
 	defer clearContent(content)
 	applied, err := l.Targets.Apply(ctx, desired(claim, content))
 	if err != nil {
-		return Synced{}, refuseTarget(err)
+		return Synced{Read: true}, refuseTarget(err)
 	}
 	consumers, err := l.Restarts.Roll(ctx, targetName(claim))
 	if err != nil {
-		return Synced{}, fmt.Errorf("restarting the consumers of %s: %w", targetName(claim), err)
+		return Synced{Read: true}, fmt.Errorf("restarting the consumers of %s: %w", targetName(claim), err)
 	}
-	return Synced{Applied: applied, SourceVersions: versions(documents), Consumers: consumers}, nil
+	return Synced{Read: true, Applied: applied, SourceVersions: versions(documents), Consumers: consumers}, nil
 }
 
 // resolve decides whose store is asked for which paths.
