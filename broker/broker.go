@@ -55,6 +55,10 @@ type Config struct {
 	// none, and SecretStores are switched off.
 	Allowed address.Allowed
 
+	// StaleAfter is how long a claim goes without a successful read before its
+	// Stale condition is True. 0: claim.DefaultStaleAfter.
+	StaleAfter time.Duration
+
 	// AllowHTTP permits stores with plain http addresses, for development.
 	AllowHTTP bool
 
@@ -206,9 +210,10 @@ func wire(ctx context.Context, mgr manager.Manager, config Config) error {
 			Store:    connections, Targets: writer, Restarts: roller{restarts},
 		},
 		Client: mgr.GetClient(), Metadata: mgr.GetCache(), Events: events,
-		Interval: config.RefreshInterval,
-		Clock:    config.Clock, LastAlive: lastAlive(ctx, mgr.GetAPIReader(), config.Namespace),
+		Interval: config.RefreshInterval, StaleAfter: config.StaleAfter,
+		Clock: config.Clock, LastAlive: lastAlive(ctx, mgr.GetAPIReader(), config.Namespace),
 	})
+	registerStaleClaims(metrics.Registry, claims.StaleClaims)
 	if err := claims.SetupWithManager(ctx, mgr, settled); err != nil {
 		return fmt.Errorf("setting up claims: %w", err)
 	}

@@ -37,6 +37,15 @@ func (m *storeMetrics) Observe(operation string, err error, seconds float64) {
 	m.seconds.WithLabelValues(operation).Observe(seconds)
 }
 
+// registerStaleClaims counts stale claims: one figure, since the claims
+// themselves say which.
+func registerStaleClaims(registerer prometheus.Registerer, count func() int) {
+	registerer.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "privyseal_claims_stale",
+		Help: "Claims whose Stale condition is True. 0 on a daemon that does not lead.",
+	}, func() float64 { return float64(count()) }))
+}
+
 func outcome(err error) string {
 	for fact, name := range map[error]string{
 		providers.ErrNotFound: "not_found", providers.ErrDeleted: "deleted",

@@ -85,6 +85,9 @@ func serveCommand() *cobra.Command {
 			if config.Allowed, err = address.Parse(allowed); err != nil {
 				return usageError{fmt.Errorf("--allowed-address: %w", err)}
 			}
+			if config.StaleAfter < time.Second {
+				return usageError{fmt.Errorf("--stale-after %s: want at least 1s", config.StaleAfter)}
+			}
 			config.REST, config.Log, config.Namespace = access, log, flags.namespace
 			config.MetricsAddress, config.ProbeAddress = flags.metrics, flags.probes
 			return broker.Run(command.Context(), config)
@@ -94,6 +97,7 @@ func serveCommand() *cobra.Command {
 	command.Flags().StringSliceVar(&config.Namespaces, "namespaces", nil, "namespaces to serve, separated by commas (default: all)")
 	command.Flags().DurationVar(&config.RefreshInterval, "refresh-interval", claim.DefaultInterval, "how often a claim is read that does not say")
 	command.Flags().StringArrayVar(&allowed, "allowed-address", nil, "an address that SecretStores may have, as scheme://host:port; may be given many times (default: none, and SecretStores are switched off)")
+	command.Flags().DurationVar(&config.StaleAfter, "stale-after", claim.DefaultStaleAfter, "how long a claim goes unread before it is stale; never less than three of its intervals")
 	command.Flags().BoolVar(&config.AllowHTTP, "dev-allow-http", false, "allow stores with plain http addresses; for development only")
 	return command
 }
