@@ -146,6 +146,13 @@ func desired(claim *v1alpha1.SecretClaim, content content) target.Desired {
 	if last := wanted.Last; last != nil && last.Name != wanted.Name {
 		wanted.Last, wanted.LastSequence = nil, 0
 	}
+	// Metadata does not tell a Secret's type, which the spec may have changed:
+	// until the claim is in order with it, the Secret itself is looked at.
+	if wanted.Last != nil && !inOrder(claim) {
+		unseen := *wanted.Last
+		unseen.ResourceVersion = ""
+		wanted.Last = &unseen
+	}
 	return wanted
 }
 
