@@ -42,6 +42,7 @@ func render(spec v1alpha1.SecretClaimSpec, documents []providers.Document) (cont
 	for _, key := range slices.Sorted(maps.Keys(spec.Template.Data)) {
 		value, err := template.Render(key, string(spec.Template.Data[key]), joined)
 		if err != nil {
+			err = fmt.Errorf("%w; correct it; the sources have %s", err, keyNames(providers.Document{Values: joined}))
 			return nil, because(v1alpha1.ReasonTemplateInvalid, "spec.template.data["+key+"]", err)
 		}
 		rendered[key] = value

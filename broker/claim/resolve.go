@@ -241,7 +241,7 @@ func storeOf(facts facts, home *v1alpha1.Environment) (*v1alpha1.ClusterSecretSt
 	}
 	store, found := facts.stores[name]
 	if !found {
-		return nil, refuse(v1alpha1.ReasonStoreNotFound, "%s: there is no ClusterSecretStore %s", field, name)
+		return nil, refuse(v1alpha1.ReasonStoreNotFound, "%s: there is no ClusterSecretStore %s; create it, or name another", field, name)
 	}
 	if admits := store.Spec.Namespaces; admits != nil {
 		selector, err := metav1.LabelSelectorAsSelector(&admits.Selector)
