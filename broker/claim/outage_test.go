@@ -24,7 +24,12 @@ import (
 	"github.com/privyseal/privyseal/providers/vault"
 )
 
-const interval = 5 * time.Minute
+// How often claims are read. One that is read seldom is due in no second that a
+// test looks at it.
+const (
+	often  = 5 * time.Minute
+	seldom = 1000 * time.Hour
+)
 
 // silence is the fault of a store that hangs up without an answer.
 const silence = -1
@@ -41,6 +46,12 @@ func (a *ailing) set(password string, fault int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.password, a.fault = password, fault
+}
+
+func (a *ailing) count() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.reads
 }
 
 func (a *ailing) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -70,12 +81,6 @@ type outage struct {
 	daemon *claim.Reconciler
 }
 
-func newOutage(t *testing.T) *outage {
-	b := newBench(t)
-	b.namespace("pay")
-	return b.outage(t)
-}
-
 // outage is a daemon of its own on the bench's API server.
 func (b *bench) outage(t *testing.T) *outage {
 	o := &outage{bench: &bench{T: t, access: b.access, client: b.client}, store: &ailing{password: "good"}, clock: clocktesting.NewFakePassiveClock(time.Unix(1763800000, 0))}
@@ -97,15 +102,18 @@ func (o *outage) restart() {
 	o.daemon = claim.New(claim.Config{
 		Line:   line(o.client, o.client, o.client, o.reader, o.clock),
 		Client: o.client, Metadata: o.client, Events: &events.FakeRecorder{},
-		Clock: o.clock, Interval: interval, LastAlive: o.clock.Now(),
+		Clock: o.clock, LastAlive: o.clock.Now(),
 	})
 }
 
-func (o *outage) ask(name string) {
+func (o *outage) ask(name string, interval time.Duration) {
 	o.Helper()
 	o.create(&v1alpha1.SecretClaim{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "pay", Name: name},
-		Spec:       v1alpha1.SecretClaimSpec{Sources: []v1alpha1.Source{{Path: "db"}}},
+		Spec: v1alpha1.SecretClaimSpec{
+			Sources: []v1alpha1.Source{{Path: "db"}},
+			Refresh: &v1alpha1.Refresh{Interval: &metav1.Duration{Duration: interval}},
+		},
 	})
 }
 
@@ -145,7 +153,7 @@ func (o *outage) tells(name, want string) {
 	}
 }
 
-func TestAnOutageOfTheStoreChangesNothingForAnHour(t *testing.T) {
+func TestOutagesOfTheStore(t *testing.T) {
 	b := newBench(t)
 	b.namespace("pay")
 	for i, row := range []struct {
@@ -159,90 +167,91 @@ func TestAnOutageOfTheStoreChangesNothingForAnHour(t *testing.T) {
 		{"what lies before it fails", http.StatusBadGateway},
 		{"it is a standby", 473},
 	} {
-		t.Run(row.says, func(t *testing.T) {
-			o, db := b.outage(t), fmt.Sprintf("db-%d", i)
-			o.ask(db)
-			o.later(0, db)
-			o.tells(db, "Ready=True Synced")
-			claim, secret := o.claim(db), o.secret(o.key(db))
-			same := func(when string) {
-				t.Helper()
-				if diff := cmp.Diff(claim, o.claim(db)); diff != "" {
-					t.Errorf("%s, the claim changed:\n%s", when, diff)
-				}
-				if diff := cmp.Diff(secret, o.secret(o.key(db))); diff != "" {
-					t.Errorf("%s, the Secret changed:\n%s", when, diff)
-				}
-			}
+		t.Run(row.says, func(t *testing.T) { b.outage(t).changesNothingForAnHour(fmt.Sprintf("db-%d", i), row.fault) })
+	}
+	t.Run("a claim that is refused for long is stale too", func(t *testing.T) { b.outage(t).refusedForLong("refused") })
+	t.Run("stale claims take turns to tell", func(t *testing.T) { b.outage(t).takesTurns() })
+}
 
-			o.store.set("good", row.fault)
-			if result := o.later(interval, db); result.RequeueAfter > 30*time.Second {
-				t.Errorf("the next try is in %s", result.RequeueAfter)
-			}
-			same("at the first failure")
-			o.later(50*time.Minute, db)
-			same("after 55 minutes")
+func (o *outage) changesNothingForAnHour(db string, fault int) {
+	o.ask(db, often)
+	o.later(0, db)
+	o.tells(db, "Ready=True Synced")
+	claim, secret := o.claim(db), o.secret(o.key(db))
+	same := func(when string) {
+		o.Helper()
+		if diff := cmp.Diff(claim, o.claim(db)); diff != "" {
+			o.Errorf("%s, the claim changed:\n%s", when, diff)
+		}
+		if diff := cmp.Diff(secret, o.secret(o.key(db))); diff != "" {
+			o.Errorf("%s, the Secret changed:\n%s", when, diff)
+		}
+	}
 
-			o.later(6*time.Minute, db)
-			o.tells(db, "Ready=True Synced, Stale=True StoreUnavailable")
-			stale := o.claim(db)
-			ready := func(c *v1alpha1.SecretClaim) *metav1.Condition {
-				return meta.FindStatusCondition(c.Status.Conditions, v1alpha1.ConditionReady)
-			}
-			if diff := cmp.Diff(ready(claim), ready(stale)); diff != "" {
-				t.Errorf("Ready changed:\n%s", diff)
-			}
-			if got := o.daemon.StaleClaims(); got != 1 {
-				t.Errorf("%d claims are stale, want 1", got)
-			}
-			claim = stale
-			same("after an hour")
-			o.later(9*time.Hour, db)
-			same("after ten hours")
-			o.restart()
-			o.later(time.Second, db)
-			same("with a daemon that knows of no read")
+	o.store.set("good", fault)
+	if result := o.later(often, db); result.RequeueAfter > 30*time.Second {
+		o.Errorf("the next try is in %s", result.RequeueAfter)
+	}
+	same("at the first failure")
+	o.later(50*time.Minute, db)
+	same("after 55 minutes")
 
-			o.store.set("changed", 0)
-			o.later(30*time.Second, db)
-			o.tells(db, "Ready=True Synced, Stale=False Fresh")
-			if got := string(o.secret(o.key(db)).Data["password"]); got != "changed" {
-				t.Errorf("the Secret holds %q after the outage", got)
-			}
-			if got := o.daemon.StaleClaims(); got != 0 {
-				t.Errorf("%d claims are stale after the outage", got)
-			}
-		})
+	o.later(6*time.Minute, db)
+	o.tells(db, "Ready=True Synced, Stale=True StoreUnavailable")
+	stale := o.claim(db)
+	ready := func(c *v1alpha1.SecretClaim) *metav1.Condition {
+		return meta.FindStatusCondition(c.Status.Conditions, v1alpha1.ConditionReady)
+	}
+	if diff := cmp.Diff(ready(claim), ready(stale)); diff != "" {
+		o.Errorf("Ready changed:\n%s", diff)
+	}
+	if got := o.daemon.StaleClaims(); got != 1 {
+		o.Errorf("%d claims are stale, want 1", got)
+	}
+	claim = stale
+	same("after an hour")
+	o.later(9*time.Hour, db)
+	same("after ten hours")
+	o.restart()
+	o.later(time.Second, db)
+	same("with a daemon that knows of no read")
+
+	o.store.set("changed", 0)
+	o.later(30*time.Second, db)
+	o.tells(db, "Ready=True Synced, Stale=False Fresh")
+	if got := string(o.secret(o.key(db)).Data["password"]); got != "changed" {
+		o.Errorf("the Secret holds %q after the outage", got)
+	}
+	if got := o.daemon.StaleClaims(); got != 0 {
+		o.Errorf("%d claims are stale after the outage", got)
 	}
 }
 
-func TestAClaimThatIsRefusedForLongIsStaleToo(t *testing.T) {
-	o := newOutage(t)
-	o.ask("db")
-	o.later(0, "db")
+func (o *outage) refusedForLong(db string) {
+	o.ask(db, often)
+	o.later(0, db)
 	o.store.set("good", http.StatusForbidden)
-	o.later(interval, "db")
-	o.tells("db", "Ready=False SourceDenied")
-	o.later(time.Hour, "db")
-	o.tells("db", "Ready=False SourceDenied, Stale=True SourceDenied")
+	o.later(often, db)
+	o.tells(db, "Ready=False SourceDenied")
+	o.later(time.Hour, db)
+	o.tells(db, "Ready=False SourceDenied, Stale=True SourceDenied")
 	o.store.set("good", http.StatusServiceUnavailable)
-	o.later(time.Minute, "db")
-	o.tells("db", "Ready=False SourceDenied, Stale=True StoreUnavailable")
+	o.later(time.Minute, db)
+	o.tells(db, "Ready=False SourceDenied, Stale=True StoreUnavailable")
 	o.store.set("good", 0)
-	o.later(time.Minute, "db")
-	o.tells("db", "Ready=True Synced, Stale=False Fresh")
+	o.later(time.Minute, db)
+	o.tells(db, "Ready=True Synced, Stale=False Fresh")
 }
 
-// TestStaleClaimsTakeTurns: 30 claims, of which 20 may tell in a second.
-func TestStaleClaimsTakeTurns(t *testing.T) {
-	o := newOutage(t)
+// takesTurns has 22 claims, of which 20 may tell at once.
+func (o *outage) takesTurns() {
 	var names []string
-	for i := range 30 {
-		names = append(names, fmt.Sprintf("db-%d", i))
-		o.ask(names[i])
+	for i := range 22 {
+		names = append(names, fmt.Sprintf("turn-%d", i))
+		o.ask(names[i], seldom)
 	}
 	look := func(wait time.Duration, stale metav1.ConditionStatus, want int) {
-		t.Helper()
+		o.Helper()
 		o.clock.SetTime(o.clock.Now().Add(wait))
 		told := 0
 		for _, name := range names {
@@ -251,25 +260,25 @@ func TestStaleClaimsTakeTurns(t *testing.T) {
 			if condition != nil && condition.Status == stale {
 				told++
 			} else if result.RequeueAfter > 30*time.Second {
-				t.Errorf("claim %s has not told, and tries again in %s", name, result.RequeueAfter)
+				o.Errorf("claim %s has not told, and tries again in %s", name, result.RequeueAfter)
 			}
 		}
 		if told != want {
-			t.Errorf("%d claims are Stale=%s, want %d", told, stale, want)
+			o.Errorf("%d claims are Stale=%s, want %d", told, stale, want)
 		}
 	}
 	for _, name := range names {
 		o.later(0, name)
 	}
 	o.store.set("good", http.StatusServiceUnavailable)
-	look(2*time.Hour, metav1.ConditionTrue, 20)
-	look(time.Second, metav1.ConditionTrue, 30)
+	look(4*seldom, metav1.ConditionTrue, 20)
+	look(time.Second, metav1.ConditionTrue, 22)
 
 	o.store.set("good", 0)
 	look(time.Minute, metav1.ConditionFalse, 20)
-	reads := o.store.reads
-	look(time.Second, metav1.ConditionFalse, 30)
-	if o.store.reads > reads {
-		t.Errorf("%d claims were read again only to tell that they had been read", o.store.reads-reads)
+	reads := o.store.count()
+	look(time.Second, metav1.ConditionFalse, 22)
+	if more := o.store.count() - reads; more > 0 {
+		o.Errorf("%d claims were read again only to tell that they had been read", more)
 	}
 }
