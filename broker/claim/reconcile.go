@@ -111,7 +111,10 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	}
 	if due.After(now) {
 		later, err := r.recount(ctx, claim, now)
-		return sooner(reconcile.Result{RequeueAfter: due.Sub(now)}, later), err
+		if err != nil {
+			return reconcile.Result{}, err
+		}
+		return sooner(reconcile.Result{RequeueAfter: due.Sub(now)}, later), nil
 	}
 
 	synced, err := r.config.Line.Sync(ctx, claim)
@@ -121,7 +124,10 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 		return reconcile.Result{}, statusErr
 	}
 	result, err := r.settle(ctx, claim, err)
-	return sooner(result, later), err
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	return sooner(result, later), nil
 }
 
 // sooner has a claim looked at again later, if it is not before that anyway.
