@@ -109,7 +109,7 @@ func line(cache, live client.Reader, writer client.Writer, store providers.Reade
 // anyone may read the store.
 type anyone struct{ providers.Reader }
 
-func (a anyone) Read(ctx context.Context, _ *v1alpha1.ClusterSecretStore, _ providers.Identity, request providers.Request) (providers.Document, error) {
+func (a anyone) Read(ctx context.Context, _ v1alpha1.Store, _ providers.Identity, request providers.Request) (providers.Document, error) {
 	return a.Reader.Read(ctx, request)
 }
 
