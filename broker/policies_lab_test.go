@@ -92,28 +92,25 @@ spec:
 	}
 }
 
-func TestWhoMayNotClaimMayNotAnnotateAndWhoMayNotUseAnEnvironmentMayNotJoinIt(t *testing.T) {
+func TestNobodyGetsThroughUsWhatTheyMayNotDoThemselves(t *testing.T) {
 	lab := brokertest.NewLab(t, brokertest.Ours)
 	lab.Install(t, fast)
 	tenant := lab.NewTenant(t, "rights")
 	user := "dev-" + tenant.Environment
 	lab.Apply(t, fmt.Sprintf(`
 apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata: {name: dev, namespace: %[1]s}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: edit}
-subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: %[2]s}]
----
-apiVersion: rbac.authorization.k8s.io/v1
 kind: Role
-metadata: {name: label, namespace: %[1]s}
+metadata: {name: dev, namespace: %[1]s}
 rules:
   - {apiGroups: [""], resources: [namespaces], resourceNames: [%[1]s], verbs: [get, patch]}
+  - {apiGroups: [apps], resources: [deployments], verbs: [get, create, patch]}
+  - {apiGroups: [privyseal.io], resources: [secretstores], verbs: [get, create, patch]}
+  - {apiGroups: [""], resources: [serviceaccounts/token], resourceNames: [own], verbs: [create]}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: RoleBinding
-metadata: {name: label, namespace: %[1]s}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: label}
+metadata: {name: dev, namespace: %[1]s}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: dev}
 subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: %[2]s}]
 `, tenant.Namespace, user))
 	as := "--as=" + user
@@ -124,6 +121,18 @@ subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: %[2]s}]
 	}
 	if refusal := lab.Refusal(t, reader(tenant, "app", `privyseal.io/secret.db: "claim:db"`, ""), as); refusal != "" {
 		t.Errorf("a claim that is there: %s", refusal)
+	}
+
+	store := func(login string) string {
+		return fmt.Sprintf("{apiVersion: privyseal.io/v1alpha1, kind: SecretStore, metadata: {name: own, namespace: %s}, spec: {vault: {address: 'https://vault:8200', auth: {%s}}}}", tenant.Namespace, login)
+	}
+	if refusal := lab.Refusal(t, store("kubernetes: {role: pay}"), as); !strings.Contains(refusal, "may not make tokens of service account privyseal") {
+		t.Errorf("a login as somebody else: %q", refusal)
+	}
+	for _, login := range []string{"kubernetes: {role: pay, serviceAccountRef: {name: own}}", "token: {secretRef: {name: t, key: t}}"} {
+		if refusal := lab.Refusal(t, store(login), as); refusal != "" {
+			t.Errorf("%s: %s", login, refusal)
+		}
 	}
 
 	label := func(environment string) string {
