@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"strings"
@@ -80,6 +81,51 @@ spec:
 	lab.Vault.Delete(t, tenant.Path("db"))
 	brokertest.Eventually(t, within, readyIs(lab, tenant, "db", v1alpha1.ReasonSourceDeleted))
 	brokertest.Throughout(t, 5*time.Second, holds("postgres://pay:second@db:5432/pay"))
+}
+
+// The rights that a tenant's own store takes are the chart's to give.
+func TestANamespaceOfItsOwnReadsItsOwnStoreByTheChartsRights(t *testing.T) {
+	lab := brokertest.NewLab(t, brokertest.ControlPlane)
+	lab.Install(t, fast)
+	tenant := lab.TenantOf("own", "own-"+strings.ToLower(rand.Text()[:6]))
+	lab.Vault.AddTenant(t, tenant.Environment, tenant.Namespace, lab.VaultAddress())
+	lab.Vault.Put(t, tenant.Path("db"), map[string]any{"password": "first"})
+	lab.Apply(t, fmt.Sprintf(`
+{apiVersion: v1, kind: Namespace, metadata: {name: %[1]s}}
+---
+{apiVersion: v1, kind: ServiceAccount, metadata: {name: privyseal, namespace: %[1]s}}
+---
+{apiVersion: v1, kind: ConfigMap, metadata: {name: vault-ca, namespace: %[1]s}, data: {ca.crt: %[2]q}}
+---
+apiVersion: privyseal.io/v1alpha1
+kind: SecretStore
+metadata: {name: own, namespace: %[1]s}
+spec:
+  vault:
+    address: %[3]s
+    tls: {caConfigMapRef: {name: vault-ca}}
+    auth: {kubernetes: {role: "privyseal-{{ .Namespace }}"}}
+---
+apiVersion: privyseal.io/v1alpha1
+kind: SecretClaim
+metadata: {name: db, namespace: %[1]s}
+spec:
+  storeRef: {kind: SecretStore, name: own}
+  sources: [{path: /%[4]s}]
+`, tenant.Namespace, lab.VaultCA(t), lab.VaultAddress(), tenant.Path("db")))
+	defer lab.Kubectl(t, "delete", "namespace", tenant.Namespace, "--wait=false")
+	brokertest.Eventually(t, within, readyIs(lab, tenant, "db", v1alpha1.ReasonSynced))
+	secret := &corev1.Secret{}
+	if err := lab.Client.Get(t.Context(), tenant.Key("db"), secret); err != nil || string(secret.Data["password"]) != "first" {
+		t.Errorf("the Secret holds %d keys, %v", len(secret.Data), err)
+	}
+	brokertest.Eventually(t, within, func(ctx context.Context) error {
+		store := &v1alpha1.SecretStore{}
+		if err := lab.Client.Get(ctx, tenant.Key("own"), store); err != nil {
+			return err
+		}
+		return readyBecause(store.Status.Conditions, v1alpha1.ReasonReachable)
+	})
 }
 
 func TestAnAnnotatedDeploymentHasItsSecretAndOneRestartForOneChange(t *testing.T) {

@@ -174,6 +174,7 @@ func (l *Lab) Install(t testing.TB, serveArguments ...string) {
 		"--install", "--namespace", System, "--create-namespace", "--wait", "--timeout", "3m",
 		"--set", "image.repository="+image, "--set", "image.tag="+tag, "--set", "image.pullPolicy="+policy,
 		"--set", "logLevel=debug", "--set-string", "podAnnotations.build="+hex.EncodeToString(build[:8]),
+		"--set", "vault.allowedAddresses={"+l.VaultAddress()+"}",
 		"--set", "serve.extraArgs={"+strings.Join(serveArguments, ",")+"}")
 	if err != nil {
 		t.Fatalf("installing the chart: %v\n%s\n%s", err, output, l.Diagnose(System))
@@ -193,7 +194,7 @@ func (l *Lab) serve(t testing.TB, arguments []string) {
 	}
 	program := exec.Command(filepath.Join(l.root, "bin/privyseal"), append([]string{"serve",
 		"--kubeconfig", l.env["LAB_KUBECONFIG"], "--namespace", System, "--log-level", "debug",
-		"--metrics-address", "", "--probe-address", ""}, arguments...)...)
+		"--allowed-address", l.VaultAddress(), "--metrics-address", "", "--probe-address", ""}, arguments...)...)
 	var log bytes.Buffer
 	program.Stderr = &log
 	if err := program.Start(); err != nil {
