@@ -44,9 +44,11 @@ func TestEveryExampleWorks(t *testing.T) {
 	} {
 		t.Run(filepath.Dir(example.platform), func(t *testing.T) {
 			platform := filepath.Join(brokertest.Root(t), "examples", example.platform)
+			remove := func() { lab.Kubectl(t, "delete", "-f", platform, "--ignore-not-found", "--timeout=90s") }
+			remove() // what the demo left, of the same names
+			defer remove()
 			lab.TrustVault(t)
 			lab.Kubectl(t, "apply", "-f", platform)
-			defer lab.Kubectl(t, "delete", "-f", platform, "--ignore-not-found", "--timeout=90s")
 			for _, home := range example.homes {
 				tenant := lab.TenantOf(home.environment, home.namespace)
 				lab.Vault.AddTenant(t, home.environment, home.namespace, lab.VaultAddress())
