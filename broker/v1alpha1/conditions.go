@@ -59,6 +59,17 @@ const (
 	ReasonTooLarge = "TooLarge"
 	// ReasonTargetNotOurs: a Secret of that name exists and is not the claim's.
 	ReasonTargetNotOurs = "TargetNotOurs"
+	// ReasonTargetNotFound: the Secret to merge into is not there.
+	ReasonTargetNotFound = "TargetNotFound"
+	// ReasonTargetConflict: somebody else manages what the claim would merge
+	// into the Secret.
+	ReasonTargetConflict = "TargetConflict"
+	// ReasonMetadataInvalid: a label or an annotation of template.metadata is
+	// malformed.
+	ReasonMetadataInvalid = "MetadataInvalid"
+	// ReasonMetadataNotAllowed: template.metadata sets a key that other
+	// controllers trust, and the environment does not list it.
+	ReasonMetadataNotAllowed = "MetadataNotAllowed"
 	// ReasonTargetRefused: the target's name, type or namespace is one that no
 	// claim may write.
 	ReasonTargetRefused = "TargetRefused"

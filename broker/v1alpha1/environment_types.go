@@ -54,6 +54,22 @@ type EnvironmentSpec struct {
 	// +kubebuilder:validation:items:MaxLength=512
 	// +listType=atomic
 	Paths []string `json:"paths"`
+
+	// TargetMetadata are keys that claims may put on their Secrets as labels
+	// and annotations though other controllers trust them: a whole key, as in
+	// "app.kubernetes.io/name", or with a slash at the end every key of that
+	// prefix, as in "argocd.argoproj.io/". Whoever may write a claim can then
+	// tell those controllers something. Default: none. Keys that no controller
+	// is known to trust need not be listed, and those of privyseal.io cannot
+	// be.
+	//
+	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=317
+	// +kubebuilder:validation:XValidation:rule="self.all(key, !key.startsWith('privyseal.io/') && !key.contains('.privyseal.io/'))",message="keys of privyseal.io are Privyseal's own"
+	// +listType=atomic
+	// +optional
+	TargetMetadata []string `json:"targetMetadata,omitempty"`
 }
 
 // EnvironmentList is a list of Environments.

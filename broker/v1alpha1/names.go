@@ -8,6 +8,11 @@ const (
 	// reference would have the garbage collector delete the Secret.
 	LabelClaimUID = Group + "/claim-uid"
 
+	// LabelMergedBy on a Secret of somebody else's names the claim that merges
+	// its keys into it. It is another label than LabelClaimUID, so that such a
+	// Secret is never taken for one that the claim may write as a whole.
+	LabelMergedBy = Group + "/merged-by"
+
 	// LabelMadeFrom on a claim says who wrote it: "annotation" for a claim
 	// that the controller made for an annotated workload.
 	LabelMadeFrom = Group + "/made-from"
@@ -21,8 +26,13 @@ const (
 	// target for the format.
 	AnnotationRevisions = Group + "/revisions"
 
+	// AnnotationMetadata on a target holds the labels and annotations that its
+	// claim's template.metadata put there, as JSON: what they are compared
+	// with, and how those that the claim gives no longer are known.
+	AnnotationMetadata = Group + "/metadata"
+
 	// AnnotationClaim on a target is the name of its claim. Together with
-	// LabelClaimUID it lets a claim that was deleted and made again, or brought
+	// LabelClaimUID or LabelMergedBy it lets a claim that was deleted and made again, or brought
 	// back from a backup under a new UID, take up its own Secret.
 	AnnotationClaim = Group + "/claim"
 

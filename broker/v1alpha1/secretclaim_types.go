@@ -27,6 +27,8 @@ type SecretClaim struct {
 }
 
 // SecretClaimSpec is what is wanted.
+//
+// +kubebuilder:validation:XValidation:rule="!(has(self.template) && has(self.template.metadata) && has(self.target) && has(self.target.mode) && self.target.mode == 'Merge')",message="template.metadata is for a Secret of the claim's own: leave it out, or set target.mode to Own"
 type SecretClaimSpec struct {
 	// StoreRef names the store to read from: in an environment, one of those
 	// that it lists; in a namespace without one, a SecretStore of the namespace,
@@ -44,9 +46,8 @@ type SecretClaimSpec struct {
 	// +listType=atomic
 	Sources []Source `json:"sources"`
 
-	// Template, where given, decides the target's content: the keys of
-	// template.data and no others. Without it the target holds the keys of the
-	// sources as they are.
+	// Template decides the target's content, its labels and its annotations.
+	// Without it the target holds the keys of the sources as they are.
 	//
 	// +optional
 	Template *Template `json:"template,omitempty"`
@@ -150,15 +151,26 @@ type Key struct {
 	To string `json:"to,omitempty"`
 }
 
-// Template renders the target's content from the sources' keys.
+// Template renders the target from the sources' keys.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.data) || has(self.metadata)",message="give data, metadata or both"
 type Template struct {
 	// Data maps each key of the target to a Go template over the sources'
 	// keys: "postgres://{{ .username }}:{{ .password | urlquery }}@db/pay".
-	// Templates are hermetic: they see nothing but the keys.
+	// Templates are hermetic: they see nothing but the keys. Where given, the
+	// target holds these keys and no others. Default: the keys of the sources
+	// as they are.
 	//
 	// +kubebuilder:validation:MinProperties=1
 	// +kubebuilder:validation:MaxProperties=64
-	Data map[string]TemplateText `json:"data"`
+	// +optional
+	Data map[string]TemplateText `json:"data,omitempty"`
+
+	// Metadata of the target. It is for a Secret of the claim's own, and
+	// changing it restarts nobody.
+	//
+	// +optional
+	Metadata *TemplateMetadata `json:"metadata,omitempty"`
 }
 
 // TemplateText is the text of one template.
@@ -166,7 +178,43 @@ type Template struct {
 // +kubebuilder:validation:MaxLength=65536
 type TemplateText string
 
+// TemplateMetadata is what a claim puts on its target: plain text, no
+// templates. What others put there stays; what a claim gives no longer is
+// taken off again.
+//
+// Keys that other controllers trust are refused unless the environment's
+// targetMetadata lists them: those under kubernetes.io, k8s.io,
+// argocd.argoproj.io, sealedsecrets.bitnami.com and their subdomains. Keys
+// under privyseal.io are always refused.
+type TemplateMetadata struct {
+	// Labels of the target.
+	//
+	// +kubebuilder:validation:MaxProperties=32
+	// +kubebuilder:validation:XValidation:rule="self.all(key, size(key) <= 317)",message="a label's key has at most 317 characters"
+	// +optional
+	Labels map[string]LabelValue `json:"labels,omitempty"`
+
+	// Annotations of the target.
+	//
+	// +kubebuilder:validation:MaxProperties=32
+	// +kubebuilder:validation:XValidation:rule="self.all(key, size(key) <= 317)",message="an annotation's key has at most 317 characters"
+	// +optional
+	Annotations map[string]AnnotationValue `json:"annotations,omitempty"`
+}
+
+// LabelValue is the value of a label.
+//
+// +kubebuilder:validation:MaxLength=63
+type LabelValue string
+
+// AnnotationValue is the value of an annotation.
+//
+// +kubebuilder:validation:MaxLength=1024
+type AnnotationValue string
+
 // Target is the Secret that a claim produces.
+//
+// +kubebuilder:validation:XValidation:rule="!(has(self.mode) && self.mode == 'Merge' && has(self.onClaimDeleted) && self.onClaimDeleted == 'Delete')",message="with mode Merge the Secret is not the claim's to delete, and its keys stay: set onClaimDeleted to Retain"
 type Target struct {
 	// Name of the Secret. Default: the claim's name.
 	//
@@ -176,22 +224,45 @@ type Target struct {
 	// +optional
 	Name string `json:"name,omitempty"`
 
-	// Type of the Secret. Default: Opaque. The types that hold credentials of
-	// the cluster itself (service account tokens, bootstrap tokens) and Helm
-	// releases are refused.
+	// Type of the Secret. Default: Opaque; with mode Merge, whatever type the
+	// Secret has. The types that hold credentials of the cluster itself
+	// (service account tokens, bootstrap tokens) and Helm releases are refused.
 	//
 	// +kubebuilder:validation:MaxLength=253
 	// +optional
 	Type string `json:"type,omitempty"`
 
+	// Mode Own (the default) makes the Secret, and the Secret is the claim's
+	// alone. Merge puts the claim's keys into a Secret that somebody else
+	// made, and touches nothing else in it: a Secret that is not there is
+	// waited for, and a key that somebody else manages is left as it is and
+	// named in the claim's status. One claim merges into one Secret.
+	//
+	// +optional
+	Mode TargetMode `json:"mode,omitempty"`
+
 	// OnClaimDeleted says what becomes of the Secret when the claim is
 	// deleted. Retain (the default for claims that people write) keeps it;
 	// Delete (the default for claims made from annotations) removes it.
-	// Nothing deletes a Secret because of the store.
+	// Nothing deletes a Secret because of the store. With mode Merge there is
+	// only Retain: the keys stay in the Secret.
 	//
 	// +optional
 	OnClaimDeleted OnClaimDeleted `json:"onClaimDeleted,omitempty"`
 }
+
+// TargetMode says whose Secret the target is.
+//
+// +kubebuilder:validation:Enum=Own;Merge
+type TargetMode string
+
+// The choices of TargetMode.
+const (
+	// OwnTarget makes a Secret that is the claim's alone.
+	OwnTarget TargetMode = "Own"
+	// MergeTarget puts keys into a Secret that somebody else made.
+	MergeTarget TargetMode = "Merge"
+)
 
 // OnClaimDeleted says what becomes of a target whose claim is deleted.
 //
