@@ -28,6 +28,12 @@ var (
 
 	// ErrRefused: no claim may write a Secret of that type or in that place.
 	ErrRefused = errors.New("no claim may write this Secret")
+
+	// ErrMissing: the Secret to merge into is not there.
+	ErrMissing = errors.New("the Secret to merge into is not there")
+
+	// ErrConflict: somebody else manages what the claim would merge.
+	ErrConflict = errors.New("somebody else manages what the claim would merge into the Secret")
 )
 
 // Owner is the claim that a target belongs to.
@@ -46,11 +52,18 @@ type Desired struct {
 	Name      string
 	Owner     Owner
 
-	// Type of the Secret; "" is Opaque.
+	// Merge puts the data into a Secret that somebody else made, and makes
+	// none. Owner.Retain has no effect then: it is always kept.
+	Merge bool
+
+	// Type of the Secret; "" is Opaque, and with Merge whatever type it has.
 	Type corev1.SecretType
 
 	// Data by key.
 	Data map[string]providers.Value
+
+	// Metadata that the claim puts on the Secret; none with Merge.
+	Metadata Metadata
 
 	// Last is what the claim's status remembers of the target, nil where it
 	// never had one; LastSequence likewise.
@@ -67,6 +80,9 @@ const (
 	Created Outcome = "created"
 	// Updated: the content changed.
 	Updated Outcome = "updated"
+	// Relabelled: the content is the same; the claim gives other labels or
+	// annotations.
+	Relabelled Outcome = "relabelled"
 	// Healed: the content is the same as Privyseal last wrote; somebody had
 	// changed the Secret, and it was put back.
 	Healed Outcome = "healed"
@@ -90,10 +106,8 @@ func (d Desired) check(daemonNamespace string) error {
 	case daemonNamespace, metav1.NamespaceSystem, "kube-node-lease":
 		return fmt.Errorf("%w: namespace %s is the cluster's or the daemon's own; put the claim into the application's namespace", ErrRefused, d.Namespace)
 	}
-	for _, forbidden := range []string{string(corev1.SecretTypeServiceAccountToken), "bootstrap.kubernetes.io/", "helm.sh/release"} {
-		if strings.HasPrefix(string(d.Type), forbidden) {
-			return fmt.Errorf("%w: target.type %s belongs to the cluster itself; use Opaque", ErrRefused, d.Type)
-		}
+	if isClusters(d.Type) {
+		return fmt.Errorf("%w: target.type %s belongs to the cluster itself; use Opaque", ErrRefused, d.Type)
 	}
 	size := 0
 	for key, value := range d.Data {
@@ -106,6 +120,23 @@ func (d Desired) check(daemonNamespace string) error {
 		return fmt.Errorf("%w: its values exceed %d bytes; choose fewer keys", ErrTooLarge, corev1.MaxSecretSize)
 	}
 	return nil
+}
+
+// isClusters says that Secrets of a type hold credentials of the cluster itself
+// or releases of Helm, which whoever writes them can turn into rights.
+func isClusters(kind corev1.SecretType) bool {
+	return slices.ContainsFunc(
+		[]string{string(corev1.SecretTypeServiceAccountToken), "bootstrap.kubernetes.io/", "helm.sh/release"},
+		func(prefix string) bool { return strings.HasPrefix(string(kind), prefix) })
+}
+
+// ClaimUID is the UID of the claim whose keys a Secret holds, whether the
+// Secret is the claim's own or one that it merges into; "" for any other.
+func ClaimUID(secret metav1.Object) string {
+	if uid, owned := secret.GetLabels()[v1alpha1.LabelClaimUID]; owned {
+		return uid
+	}
+	return secret.GetLabels()[v1alpha1.LabelMergedBy]
 }
 
 // owns says whether a Secret with this metadata is the claim's own: made for
@@ -128,7 +159,16 @@ func (o Owner) marks(meta *metav1.ObjectMeta, revisions Revisions) {
 	}
 }
 
-// marked says whether the marks are all there.
+// marked says whether the claim's marks are all there, and what the claim last
+// put into the metadata is what it wants now.
+func (d Desired) marked(meta metav1.ObjectMeta) bool {
+	if d.Merge {
+		return meta.Labels[v1alpha1.LabelMergedBy] == string(d.Owner.UID) && meta.Annotations[v1alpha1.AnnotationClaim] == d.Owner.Name
+	}
+	return d.Owner.marked(meta) && meta.Annotations[v1alpha1.AnnotationMetadata] == d.Metadata.String()
+}
+
+// marked says whether the marks of a Secret of the claim's own are all there.
 func (o Owner) marked(meta metav1.ObjectMeta) bool {
 	if meta.Labels[v1alpha1.LabelClaimUID] != string(o.UID) || meta.Annotations[v1alpha1.AnnotationClaim] != o.Name {
 		return false

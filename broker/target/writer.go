@@ -57,8 +57,9 @@ func NewWriter(config Config) *Writer { return &Writer{config: config} }
 // none when the Secret is as it was last seen and the content is the same, one
 // to create it, two to change it.
 //
-// Errors wrap ErrNotOurs, ErrTooLarge, ErrKeyInvalid or ErrRefused where the
-// claim has to change; any other is the API server's, and worth another try.
+// Errors wrap ErrNotOurs, ErrTooLarge, ErrKeyInvalid, ErrRefused, ErrMissing or
+// ErrConflict where somebody has to change something; any other is the API
+// server's, and worth another try.
 func (w *Writer) Apply(ctx context.Context, desired Desired) (Applied, error) {
 	if err := desired.check(w.config.DaemonNamespace); err != nil {
 		return Applied{}, err
@@ -74,6 +75,8 @@ func (w *Writer) Apply(ctx context.Context, desired Desired) (Applied, error) {
 	key := client.ObjectKey{Namespace: desired.Namespace, Name: desired.Name}
 	err = w.config.Metadata.Get(ctx, key, meta)
 	switch {
+	case apierrors.IsNotFound(err) && desired.Merge:
+		// It may be there, and not in the cache yet: merging looks at it itself.
 	case apierrors.IsNotFound(err):
 		applied, err := w.create(ctx, desired, digest)
 		if !apierrors.IsAlreadyExists(err) {
@@ -87,6 +90,9 @@ func (w *Writer) Apply(ctx context.Context, desired Desired) (Applied, error) {
 			return applied, nil
 		}
 	}
+	if desired.Merge {
+		return w.merge(ctx, desired, digest)
+	}
 	return w.update(ctx, desired, digest)
 }
 
@@ -94,7 +100,7 @@ func (w *Writer) Apply(ctx context.Context, desired Desired) (Applied, error) {
 // seen, it is marked as ours, and its newest digests are those of the content.
 func unchanged(meta metav1.ObjectMeta, desired Desired, digest digester) (Applied, bool) {
 	last := desired.Last
-	if last == nil || last.UID != string(meta.UID) || last.ResourceVersion != meta.ResourceVersion || !desired.Owner.marked(meta) {
+	if last == nil || last.UID != string(meta.UID) || last.ResourceVersion != meta.ResourceVersion || !desired.marked(meta) {
 		return Applied{}, false
 	}
 	revisions, err := ParseRevisions(meta.Annotations[v1alpha1.AnnotationRevisions])
@@ -114,16 +120,14 @@ func unchanged(meta metav1.ObjectMeta, desired Desired, digest digester) (Applie
 func (w *Writer) create(ctx context.Context, desired Desired, digest digester) (Applied, error) {
 	kid := digest.ring.Current()
 	wanted := digest.values(kid, desired.Data)
-	var sequence int64
-	if last := desired.Last; last != nil && !sameContent(last.Revision, desired, digest) {
-		sequence = max(desired.LastSequence+1, w.config.Clock.Now().Unix())
-	}
+	sequence := w.firstSequence(desired, digest)
 	revisions := first(kid, wanted, sequence)
 	secret := &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: desired.Namespace, Name: desired.Name},
 		Type:       desired.secretType(),
 		Data:       desired.bytes(),
 	}
+	desired.Metadata.put(&secret.ObjectMeta)
 	desired.Owner.marks(&secret.ObjectMeta, revisions)
 	defer clearData(secret.Data)
 	if err := w.config.Writer.Create(ctx, secret, fieldOwner); err != nil {
@@ -133,6 +137,15 @@ func (w *Writer) create(ctx context.Context, desired Desired, digest digester) (
 		Outcome: Created, Status: status(secret, digest.whole(kid, wanted)),
 		Sequence: sequence, Changed: sortedKeys(wanted),
 	}, nil
+}
+
+// firstSequence is that of a history that begins now: 0, unless pods may know
+// another content of the target.
+func (w *Writer) firstSequence(desired Desired, digest digester) int64 {
+	if last := desired.Last; last != nil && !sameContent(last.Revision, desired, digest) {
+		return max(desired.LastSequence+1, w.config.Clock.Now().Unix())
+	}
+	return 0
 }
 
 // sameContent says whether a remembered revision is that of the content.
@@ -166,19 +179,26 @@ func (w *Writer) update(ctx context.Context, desired Desired, digest digester) (
 	before, after := w.revise(secret, desired, digest)
 	applied := Applied{Outcome: Unchanged, Sequence: after.Sequence(), Changed: changedKeys(before, after)}
 	wanted := digest.values(after.KID, desired.Data)
-	if sameBytes(secret.Data, desired) && len(applied.Changed) == 0 &&
-		desired.Owner.marked(secret.ObjectMeta) && !unreadable(secret, digest) {
+	same := sameBytes(secret.Data, desired)
+	if same && len(applied.Changed) == 0 && desired.marked(secret.ObjectMeta) &&
+		desired.Metadata.on(secret.ObjectMeta) && !unreadable(secret, digest) {
 		applied.Status = status(secret, digest.whole(after.KID, wanted))
 		return applied, nil
 	}
-	if secret.Immutable != nil && *secret.Immutable {
+	if isImmutable(secret) && !same {
 		return Applied{}, fmt.Errorf("%w: %s was made immutable by somebody, and is not what the store holds; delete it, and it is made again", ErrRefused, key)
 	}
-	applied.Outcome = Updated
-	if len(applied.Changed) == 0 {
+	switch {
+	case len(applied.Changed) > 0:
+		applied.Outcome = Updated
+	case same && secret.Annotations[v1alpha1.AnnotationMetadata] != desired.Metadata.String():
+		applied.Outcome = Relabelled
+	default:
 		applied.Outcome = Healed
 	}
 	secret.Data = desired.bytes()
+	defer clearData(secret.Data)
+	desired.Metadata.put(&secret.ObjectMeta)
 	desired.Owner.marks(&secret.ObjectMeta, after)
 	if err := w.config.Writer.Update(ctx, secret, fieldOwner); err != nil {
 		return Applied{}, fmt.Errorf("updating Secret %s: %w", key, err)
@@ -219,10 +239,14 @@ func unreadable(secret *corev1.Secret, digest digester) bool {
 	return err != nil || !digest.ring.Knows(revisions.KID)
 }
 
+func isImmutable(secret *corev1.Secret) bool { return secret.Immutable != nil && *secret.Immutable }
+
 func sameBytes(data map[string][]byte, desired Desired) bool {
-	if len(data) != len(desired.Data) {
-		return false
-	}
+	return len(data) == len(desired.Data) && holdsBytes(data, desired)
+}
+
+// holdsBytes says that the wanted keys are all there, with the wanted values.
+func holdsBytes(data map[string][]byte, desired Desired) bool {
 	for key, value := range desired.Data {
 		if live, ok := data[key]; !ok || !bytes.Equal(live, value.Bytes()) {
 			return false

@@ -22,16 +22,23 @@ import (
 // asks of its cache, it asks of the server.
 type bench struct {
 	*testing.T
-	client client.Client
+	client client.WithWatch
 	keys   *installkey.Keeper
 	clock  *clocktesting.FakePassiveClock
 	writer *target.Writer
 	owner  target.Owner
 	last   *target.Applied
+
+	merge    bool
+	metadata target.Metadata
 }
 
 func newBench(t *testing.T) *bench {
-	api := brokertest.Client(t, brokertest.APIServer(t))
+	access := brokertest.APIServer(t)
+	api, err := client.NewWithWatch(access, client.Options{Scheme: brokertest.Client(t, access).Scheme()})
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, name := range []string{"privyseal-system", "pay"} {
 		if err := api.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}); err != nil {
 			t.Fatal(err)
@@ -58,7 +65,7 @@ func values(pairs ...string) map[string]providers.Value {
 }
 
 func (b *bench) desired(data map[string]providers.Value) target.Desired {
-	desired := target.Desired{Namespace: "pay", Name: "db", Owner: b.owner, Data: data}
+	desired := target.Desired{Namespace: "pay", Name: "db", Owner: b.owner, Merge: b.merge, Data: data, Metadata: b.metadata}
 	if b.last != nil {
 		desired.Last, desired.LastSequence = &b.last.Status, b.last.Sequence
 	}
