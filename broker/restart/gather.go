@@ -112,7 +112,7 @@ func (g gatherer) target(ctx context.Context, name types.NamespacedName) (known 
 	if client.IgnoreNotFound(err) != nil {
 		return Target{}, false, fmt.Errorf("reading the claim of Secret %s: %w", name, err)
 	}
-	if err != nil || string(claim.UID) != secret.Labels[v1alpha1.LabelClaimUID] {
+	if err != nil || string(claim.UID) != target.ClaimUID(secret) {
 		return Target{}, false, nil
 	}
 	revisions, err := target.ParseRevisions(history)

@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
+	"github.com/privyseal/privyseal/broker/target"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
 )
 
@@ -107,7 +108,7 @@ func targetTurned() predicate.TypedPredicate[*metav1.PartialObjectMetadata] {
 	type mark struct{ revisions, claim, uid string }
 	of := func(secret *metav1.PartialObjectMetadata) mark {
 		return mark{secret.Annotations[v1alpha1.AnnotationRevisions],
-			secret.Annotations[v1alpha1.AnnotationClaim], secret.Labels[v1alpha1.LabelClaimUID]}
+			secret.Annotations[v1alpha1.AnnotationClaim], target.ClaimUID(secret)}
 	}
 	return predicate.TypedFuncs[*metav1.PartialObjectMetadata]{
 		CreateFunc: func(e event.TypedCreateEvent[*metav1.PartialObjectMetadata]) bool {
