@@ -35,7 +35,7 @@ func render(spec v1alpha1.SecretClaimSpec, documents []providers.Document) (cont
 			joined[key] = chosen[key]
 		}
 	}
-	if spec.Template == nil {
+	if spec.Template == nil || len(spec.Template.Data) == 0 {
 		return joined, nil
 	}
 	rendered := content{}

@@ -24,6 +24,10 @@ func targetName(claim *v1alpha1.SecretClaim) types.NamespacedName {
 	return name
 }
 
+func merges(claim *v1alpha1.SecretClaim) bool {
+	return claim.Spec.Target != nil && claim.Spec.Target.Mode == v1alpha1.MergeTarget
+}
+
 func onClaimDeleted(claim *v1alpha1.SecretClaim) v1alpha1.OnClaimDeleted {
 	if target := claim.Spec.Target; target != nil && target.OnClaimDeleted != "" {
 		return target.OnClaimDeleted

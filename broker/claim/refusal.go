@@ -72,6 +72,8 @@ func refuseTarget(err error) error {
 		{target.ErrNotOurs, v1alpha1.ReasonTargetNotOurs, "spec.target.name"},
 		{target.ErrTooLarge, v1alpha1.ReasonTooLarge, "spec.sources"},
 		{target.ErrKeyInvalid, v1alpha1.ReasonKeyInvalid, "spec.sources"},
+		{target.ErrMissing, v1alpha1.ReasonTargetNotFound, "spec.target.name"},
+		{target.ErrConflict, v1alpha1.ReasonTargetConflict, "spec.target"},
 		{target.ErrRefused, v1alpha1.ReasonTargetRefused, "spec.target"},
 	} {
 		if errors.Is(err, known.fact) {

@@ -110,6 +110,9 @@ func resolve(facts facts) (plan, error) {
 	if refusal != nil {
 		return plan{}, refusal
 	}
+	if refusal := checkTarget(facts.claim.Spec, home); refusal != nil {
+		return plan{}, refusal
+	}
 	if home == nil {
 		return resolveOutside(facts)
 	}

@@ -135,7 +135,9 @@ func desired(claim *v1alpha1.SecretClaim, content content) target.Desired {
 			Name: claim.Name, UID: claim.UID,
 			Retain: onClaimDeleted(claim) == v1alpha1.RetainTarget,
 		},
+		Merge:        merges(claim),
 		Data:         content,
+		Metadata:     metadata(claim.Spec.Template),
 		Last:         claim.Status.Target,
 		LastSequence: claim.Status.Sequence,
 	}
