@@ -100,6 +100,16 @@ func (c *cluster) claim(name string, policy v1alpha1.RestartPolicy, contents ...
 	c.must(c.client.Create(c.Context(), secret))
 }
 
+// merged makes a claim's target a Secret of somebody else's into which the
+// claim merges its keys.
+func (c *cluster) merged(name string) {
+	c.Helper()
+	secret := &corev1.Secret{}
+	c.must(c.client.Get(c.Context(), c.key(name), secret))
+	secret.Labels = map[string]string{v1alpha1.LabelMergedBy: secret.Labels[v1alpha1.LabelClaimUID]}
+	c.must(c.client.Update(c.Context(), secret))
+}
+
 // change gives keys of a target other contents. Its sequence is beyond what
 // any pod's age proves, as when all pods are older.
 func (c *cluster) change(name string, contents ...string) {

@@ -25,6 +25,7 @@ func TestOnARealAPIServer(t *testing.T) {
 	access := brokertest.APIServer(t)
 	for name, test := range map[string]func(*cluster){
 		"one change is one patch":                      oneChangeIsOnePatch,
+		"a merged target is a target":                  aMergedTargetIsATarget,
 		"counts move twice for a change":               countsMoveTwiceForAChange,
 		"every kind is restarted that is to be":        everyKindIsRestartedThatIsToBe,
 		"a daemon that lives in the past does no harm": aDaemonThatLivesInThePastDoesNoHarm,
@@ -92,6 +93,28 @@ func oneChangeIsOnePatch(c *cluster) {
 		c.Fatal(diff)
 	}
 	if diff := cmp.Diff([]string{fmt.Sprintf("Deployment Restarted: restarting for db (user changed, sequence %d)", user)}, c.notes("user")); diff != "" {
+		c.Error(diff)
+	}
+}
+
+func aMergedTargetIsATarget(c *cluster) {
+	c.claim("db", v1alpha1.RestartAuto, "password=a")
+	c.merged("db")
+	c.deployment("web", envKey("db", "password"))
+	c.deployment("all", envFrom("db"))
+	c.deployment("theirs", envKey("db", "host")) // a key that the claim does not give
+	c.daemon()
+	c.dealtWith()
+	if requests := c.requests(); len(requests) > 0 {
+		c.Fatal("at the start it sends", requests)
+	}
+	c.change("db", "password=b")
+	c.expect("web", "1 db=%d", c.now)
+	c.expect("all", "1 db=%d", c.now)
+	c.dealtWith()
+	requests := c.requests()
+	slices.Sort(requests)
+	if diff := cmp.Diff([]string{"PATCH all", "PATCH web"}, requests); diff != "" {
 		c.Error(diff)
 	}
 }
