@@ -3,6 +3,8 @@ package claim_test
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -19,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+	"sigs.k8s.io/yaml"
 
 	"github.com/privyseal/privyseal/broker/brokertest"
 	"github.com/privyseal/privyseal/broker/claim"
@@ -84,22 +87,26 @@ func claims(t *testing.T, access *rest.Config, api client.Client, store *memory.
 	})
 }
 
-func TestAClaimMergesIntoASecretOfSomebodyElses(t *testing.T) {
-	access := brokertest.APIServer(t)
-	api := brokertest.Client(t, access)
-	store := &memory.Store{}
-	ref, err := providers.ParseRef("kv/pay/db")
+func ref(t *testing.T, path string) providers.Ref {
+	t.Helper()
+	parsed, err := providers.ParseRef(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	store.Set(ref, map[string]any{"password": "one"})
-	create := func(object client.Object) {
+	return parsed
+}
+
+// platform makes what a platform team does: a namespace in an environment, with
+// a store. It gives what makes more objects.
+func platform(t *testing.T, api client.Client, namespace string) (create func(client.Object)) {
+	t.Helper()
+	create = func(object client.Object) {
 		t.Helper()
 		if err := api.Create(t.Context(), object); err != nil {
 			t.Fatal(err)
 		}
 	}
-	create(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "pay", Labels: map[string]string{"env": "prod"}}})
+	create(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace, Labels: map[string]string{"env": "prod"}}})
 	create(&unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": v1alpha1.GroupVersion.String(), "kind": "ClusterSecretStore",
 		"metadata": map[string]any{"name": "vault"},
@@ -108,22 +115,39 @@ func TestAClaimMergesIntoASecretOfSomebodyElses(t *testing.T) {
 	}})
 	create(&v1alpha1.Environment{ObjectMeta: metav1.ObjectMeta{Name: "prod"}, Spec: v1alpha1.EnvironmentSpec{
 		NamespaceSelector: metav1.LabelSelector{MatchLabels: map[string]string{"env": "prod"}},
-		Stores:            []string{"vault"}, Root: "kv/{{ .Namespace }}", Paths: []string{"kv/{{ .Namespace }}/**"}}})
+		Stores:            []string{"vault"},
+		Root:              "kv/{{ .Environment }}/{{ .Namespace }}",
+		Paths:             []string{"kv/{{ .Environment }}/{{ .Namespace }}/**"}}})
+	return create
+}
+
+// becomes waits until a claim's Ready condition is this.
+func becomes(t *testing.T, api client.Client, asked *v1alpha1.SecretClaim, is metav1.ConditionStatus, reason, mention string) {
+	t.Helper()
+	brokertest.Eventually(t, within, func(ctx context.Context) error {
+		if err := api.Get(ctx, client.ObjectKeyFromObject(asked), asked); err != nil {
+			return err
+		}
+		got := meta.FindStatusCondition(asked.Status.Conditions, v1alpha1.ConditionReady)
+		if got == nil || got.Status != is || got.Reason != reason || !strings.Contains(got.Message, mention) {
+			return fmt.Errorf("Ready is %+v, want %s %s mentioning %q", got, is, reason, mention)
+		}
+		return nil
+	})
+}
+
+func TestAClaimMergesIntoASecretOfSomebodyElses(t *testing.T) {
+	access := brokertest.APIServer(t)
+	api := brokertest.Client(t, access)
+	store := &memory.Store{}
+	store.Set(ref(t, "kv/prod/pay/db"), map[string]any{"password": "one"})
+	create := platform(t, api, "pay")
 	asked := &v1alpha1.SecretClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "pay", Name: "db"}, Spec: v1alpha1.SecretClaimSpec{
 		Sources: []v1alpha1.Source{{Path: "db"}}, Target: &v1alpha1.Target{Name: "app", Mode: v1alpha1.MergeTarget}}}
 	create(asked)
 	ready := func(is metav1.ConditionStatus, reason, mention string) {
 		t.Helper()
-		brokertest.Eventually(t, within, func(ctx context.Context) error {
-			if err := api.Get(ctx, client.ObjectKeyFromObject(asked), asked); err != nil {
-				return err
-			}
-			got := meta.FindStatusCondition(asked.Status.Conditions, v1alpha1.ConditionReady)
-			if got == nil || got.Status != is || got.Reason != reason || !strings.Contains(got.Message, mention) {
-				return fmt.Errorf("Ready is %+v, want %s %s mentioning %q", got, is, reason, mention)
-			}
-			return nil
-		})
+		becomes(t, api, asked, is, reason, mention)
 	}
 	claims(t, access, api, store)
 
@@ -161,5 +185,35 @@ func TestAClaimMergesIntoASecretOfSomebodyElses(t *testing.T) {
 	}
 	if string(theirs.Data["password"]) != "one" || string(theirs.Data["host"]) != "db.pay" || len(theirs.OwnerReferences) != 0 {
 		t.Errorf("after the claim was deleted the Secret has %d keys and owners %v", len(theirs.Data), theirs.OwnerReferences)
+	}
+}
+
+// The example, as far as an API server without nodes can take it.
+func TestTheExampleOfAMergedSecret(t *testing.T) {
+	access := brokertest.APIServer(t)
+	api := brokertest.Client(t, access)
+	store := &memory.Store{}
+	store.Set(ref(t, "kv/prod/payments/smtp"), map[string]any{"password": "correct-horse"})
+	create := platform(t, api, "payments")
+	file, err := os.ReadFile(filepath.Join(brokertest.Root(t), "examples/merge-into-existing/app.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, document := range strings.Split(string(file), "\n---\n") {
+		object := &unstructured.Unstructured{}
+		if err := yaml.Unmarshal([]byte(document), object); err != nil {
+			t.Fatal(err)
+		}
+		create(object)
+	}
+	claims(t, access, api, store)
+	asked := &v1alpha1.SecretClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "payments", Name: "mailer-password"}}
+	becomes(t, api, asked, metav1.ConditionTrue, v1alpha1.ReasonSynced, "mailer")
+	secret := &corev1.Secret{}
+	if err := api.Get(t.Context(), client.ObjectKey{Namespace: "payments", Name: "mailer"}, secret); err != nil {
+		t.Fatal(err)
+	}
+	if host, password := string(secret.Data["SMTP_HOST"]), string(secret.Data["SMTP_PASSWORD"]); host != "smtp.example.com" || password != "correct-horse" {
+		t.Errorf("the Secret holds %q and %q", host, password)
 	}
 }
