@@ -34,6 +34,9 @@ func TestEveryExampleWorks(t *testing.T) {
 			{environment: "prod", namespace: "payments", app: "worker", manifests: []string{"claim-with-template/claim.yaml"},
 				secrets: map[string]map[string]any{"db": {"username": "pay", "password": "p@ss"}, "queue": {"token": "t/1"}},
 				tells:   "echo $DATABASE_URL $QUEUE_URL", wants: "postgres://pay:p%40ss@db:5432/pay amqps://pay:t%2F1@queue:5671"},
+			{environment: "prod", namespace: "payments", app: "mailer", manifests: []string{"merge-into-existing/app.yaml"},
+				secrets: map[string]map[string]any{"smtp": {"password": "let-me-in"}},
+				tells:   "echo $SMTP_HOST:$SMTP_PASSWORD", wants: "smtp.example.com:let-me-in"},
 		}},
 		{platform: "dev-and-prod/platform.yaml", homes: []home{
 			{environment: "dev", namespace: "shop-dev", app: "shop", manifests: []string{"dev-and-prod/app.yaml"},

@@ -36,7 +36,7 @@ import (
 // anyStore reads every store from one memory.
 type anyStore struct{ *memory.Store }
 
-func (s anyStore) Read(ctx context.Context, _ *v1alpha1.ClusterSecretStore, _ providers.Identity, request providers.Request) (providers.Document, error) {
+func (s anyStore) Read(ctx context.Context, _ v1alpha1.Store, _ providers.Identity, request providers.Request) (providers.Document, error) {
 	return s.Store.Read(ctx, request)
 }
 
