@@ -33,20 +33,6 @@ import (
 	"github.com/privyseal/privyseal/providers/memory"
 )
 
-// anyStore reads every store from one memory.
-type anyStore struct{ *memory.Store }
-
-func (s anyStore) Read(ctx context.Context, _ v1alpha1.Store, _ providers.Identity, request providers.Request) (providers.Document, error) {
-	return s.Store.Read(ctx, request)
-}
-
-// noConsumers restarts nobody.
-type noConsumers struct{}
-
-func (noConsumers) Roll(context.Context, types.NamespacedName) (v1alpha1.Consumers, error) {
-	return v1alpha1.Consumers{}, nil
-}
-
 // claims runs the line for claims until the test ends, with the cache of
 // Secrets as the daemon has it.
 func claims(t *testing.T, access *rest.Config, api client.Client, store *memory.Store) {
@@ -66,7 +52,7 @@ func claims(t *testing.T, access *rest.Config, api client.Client, store *memory.
 	reconciler := claim.New(claim.Config{
 		Line: &claim.Line{
 			Gatherer: claim.Gatherer{Cache: mgr.GetCache()},
-			Store:    anyStore{store}, Restarts: noConsumers{},
+			Store:    anyone{store}, Restarts: nobody{},
 			Targets: target.NewWriter(target.Config{
 				Metadata: mgr.GetCache(), Live: api, Writer: api, Keys: keys, Clock: clock.RealClock{}, DaemonNamespace: "kube-public",
 			}),
