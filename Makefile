@@ -23,6 +23,13 @@ unexport VAULT_ADDR VAULT_TOKEN VAULT_NAMESPACE VAULT_CACERT VAULT_CLIENT_CERT V
 endif
 unexport KUBECONFIG KUBERNETES_SERVICE_HOST KUBERNETES_SERVICE_PORT HELM_NAMESPACE HELM_KUBECONTEXT
 
+# A quarter of the compiler's time would be its own garbage collection.
+roomy := GOGC=400 GOMEMLIMIT=2GiB
+
+# A build on a fresh machine takes minutes: with -v, go names each package that
+# it compiles, and this counts them. What it says else is passed on.
+counted = 2>&1 | awk '/^[a-z][^ :]*$$/ {if (++n % 100 == 0) {print "  " n " packages built"; fflush()}; next} {print; fflush()}'
+
 image := privyseal/privyseal:dev
 authorities := $(wildcard /etc/ssl/certs/ca-certificates.crt)
 
@@ -128,11 +135,12 @@ generate-check: generate ## Prove that the generated files are current
 ## Programs ##
 
 .PHONY: build
-build: ## Build bin/privyseal
-	@CGO_ENABLED=0 go build $(lean) -ldflags "-s -w" -o bin/privyseal ./cmd/privyseal
+build: go ## Build bin/privyseal
+	@[ -e bin/privyseal ] || echo "building bin/privyseal"
+	@CGO_ENABLED=0 $(roomy) go build -v $(lean) -ldflags "-s -w" -o bin/privyseal ./cmd/privyseal $(counted)
 
 .PHONY: image
-image: build lab ## Make the image of bin/privyseal and give it to the lab's node
+image: check build lab ## Make the image of bin/privyseal and give it to the lab's node
 	@bin/lab image $(image) --entrypoint /privyseal --user 65532:65532 \
 		bin/privyseal=/privyseal $(authorities:%=%=%)
 
@@ -154,4 +162,4 @@ $(tools)/helm: flags = $(foreach at,chartutil lint/rules,\
 $(tools)/%:
 	@echo "building $* into $(@D)"
 	@program=$$(go -C tools list tool | grep "/$*$$"); \
-	mkdir -p $(@D) && CGO_ENABLED=0 go -C tools build $(lean) -ldflags "-s -w $(flags)" -o $@.$$$$ "$$program" && mv $@.$$$$ $@
+	mkdir -p $(@D) && CGO_ENABLED=0 $(roomy) go -C tools build -v $(lean) -ldflags "-s -w $(flags)" -o $@.$$$$ "$$program" $(counted) && mv $@.$$$$ $@
