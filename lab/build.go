@@ -17,8 +17,10 @@ import (
 	"time"
 )
 
-// module is one Go module of servers. They are modules of their own since each
-// wants other versions of the same libraries.
+// module is one Go module of servers. They are modules of their own since they
+// want other versions of Kubernetes' libraries. Of what several of them have in
+// common they name the same version, so that the Go tool compiles it once: a
+// test holds that.
 type module struct {
 	name    string
 	program string   // file name of what is built
@@ -68,22 +70,43 @@ func buildAll(ctx context.Context, config Config) (servers, error) {
 	all := sha256.New()
 	io.WriteString(all, starterKey())
 	version := goVersion(ctx)
-	for _, m := range modulesOf(config.Mode) {
+	wanted := modulesOf(config.Mode)
+	dirs := make([]string, len(wanted))
+	for i, m := range wanted {
 		key, err := contentKey(filepath.Join(config.Source, m.name), version+gcflags+m.ldflags)
 		if err != nil {
 			return built, fmt.Errorf("reading module %s: %w", m.name, err)
 		}
-		dir := filepath.Join(config.Cache, m.name+"-"+key)
-		if err := buildOnce(ctx, config, m, dir); err != nil {
-			return built, fmt.Errorf("building %s: %w", m.name, err)
-		}
+		dirs[i] = filepath.Join(config.Cache, m.name+"-"+key)
 		io.WriteString(all, m.name+key)
 		for _, name := range append([]string{m.program}, m.links...) {
-			built.Programs[name] = filepath.Join(dir, name)
+			built.Programs[name] = filepath.Join(dirs[i], name)
 		}
 	}
 	built.Key = hex.EncodeToString(all.Sum(nil))[:16]
+
+	fetching, stop := context.WithCancel(ctx)
+	defer stop()
+	go fetch(fetching, config, wanted, dirs)
+	for i, m := range wanted {
+		if err := buildOnce(ctx, config, m, dirs[i]); err != nil {
+			return built, fmt.Errorf("building %s: %w", m.name, err)
+		}
+	}
 	return built, nil
+}
+
+// fetch downloads what the modules that are not built yet are made from, while
+// those before them are compiled. What goes wrong is told by the build itself.
+func fetch(ctx context.Context, config Config, wanted []module, dirs []string) {
+	for i, m := range wanted {
+		if exists(dirs[i]) {
+			continue
+		}
+		list := exec.CommandContext(ctx, "go", "list", "-deps", ".")
+		list.Dir, list.Env = filepath.Join(config.Source, m.name), buildEnv()
+		_ = list.Run()
+	}
 }
 
 // The starter's own sources: they hold the servers' command lines, so a lab
@@ -166,10 +189,7 @@ func buildOnce(ctx context.Context, config Config, m module, dir string) error {
 // compile shows a sign of life while the Go tool works in silence.
 func compile(ctx context.Context, source, program string, m module) error {
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-gcflags="+gcflags, "-ldflags="+m.ldflags, "-o", program, ".")
-	cmd.Dir = source
-	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "GOFLAGS=") }),
-		"CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=", "GOOS=linux", "GOARCH=amd64",
-		"GOGC=200") // an eighth of the compiler's time is its own garbage collection
+	cmd.Dir, cmd.Env = source, buildEnv()
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	if err := cmd.Start(); err != nil {
 		return err
@@ -186,6 +206,13 @@ func compile(ctx context.Context, source, program string, m module) error {
 			fmt.Printf("  still building %s: %.0f s\n", m.name, time.Since(started).Seconds())
 		}
 	}
+}
+
+// buildEnv is the environment of the Go tool. A quarter of the compiler's time
+// would be its own garbage collection, so it may use some more memory.
+func buildEnv() []string {
+	return append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "GOFLAGS=") }),
+		"CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=", "GOOS=linux", "GOARCH=amd64", "GOGC=400", "GOMEMLIMIT=2GiB")
 }
 
 func goVersion(ctx context.Context) string {
