@@ -25,8 +25,8 @@ var levels = [][]string{
 	{"broker/claim", "broker/inject", "broker/restart", "broker/store"},
 	{"broker/target", "broker/template", "broker/environment", "broker/address", "broker/annotation", "broker/certs",
 		"providers/vault", "providers/memory", "providers/providertest"},
-	{"broker/installkey"},
-	{"providers", "broker/v1alpha1", "broker/seal"},
+	{"broker/installkey", "broker/seal"},
+	{"providers", "broker/v1alpha1"},
 }
 
 // withoutKubernetes are the packages that can be read, tested and fuzzed

@@ -43,7 +43,7 @@ func BenchmarkV1Open4096OfTwelve(b *testing.B) {
 
 func benchmarkV1Open(b *testing.B, keys *seal.Keys) {
 	b.Helper()
-	item := must(seal.SealV1([]byte("correct horse battery staple"), password, rsaNamed(b, "large").Public()))(b)
+	item := must(seal.SealV1(secret("correct horse battery staple"), password, rsaNamed(b, "large").Public()))(b)
 	for b.Loop() {
 		must(keys.Open(item, password))(b)
 	}

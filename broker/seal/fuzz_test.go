@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/privyseal/privyseal/broker/seal"
+	"github.com/privyseal/privyseal/providers"
 )
 
 // addVectors are the seeds: every form that an item can have, and can not have.
@@ -46,20 +47,20 @@ func FuzzParse(f *testing.F) {
 // FuzzOpenForged: nothing but the items that were sealed opens.
 func FuzzOpenForged(f *testing.F) {
 	addVectors(f)
-	known := map[string]string{}
-	for _, v := range loadVectors(f, "v2.json").Cases {
-		if v.Value != nil {
-			known[string(v.Item)] = *v.Value
-		}
-	}
 	file := loadVectors(f, "v2.json")
 	keys := file.pick(f, []string{"cluster", "recovery"})
+	// Which of the vectors open has been settled by their own test.
+	known := map[string]bool{}
+	for _, v := range file.Cases {
+		_, err := keys.Open(v.item(), password)
+		known[string(v.item())] = err == nil
+	}
 	f.Fuzz(func(t *testing.T, item []byte) {
 		opened, err := keys.Open(item, password)
-		if _, was := known[string(item)]; err == nil && !was {
-			t.Errorf("a forged item opens as %q", opened.Value)
+		if err == nil && !known[string(item)] {
+			t.Errorf("a forged item opens as %q", reveal(opened))
 		}
-		if err != nil && opened.Value != nil {
+		if err != nil && opened.Value.Bytes() != nil {
 			t.Errorf("an error and a value: %v", err)
 		}
 	})
@@ -76,7 +77,7 @@ func FuzzSealOpen(f *testing.F) {
 		for i := range uint(n) % 4 {
 			public = append(public, keyNamed(t, names[i]).Public())
 		}
-		sealed, err := seal.Seal(value, label, public...)
+		sealed, err := seal.Seal(providers.NewValue(value), label, public...)
 		if err != nil {
 			if !errors.Is(err, seal.ErrLabel) && !errors.Is(err, seal.ErrKey) && !errors.Is(err, seal.ErrTooLarge) {
 				t.Errorf("got %v", err)
@@ -85,8 +86,8 @@ func FuzzSealOpen(f *testing.F) {
 		}
 		for i := range public {
 			opened, err := opens(keyNamed(t, names[i])).Open(sealed, label)
-			if err != nil || !bytes.Equal(opened.Value, value) {
-				t.Errorf("got %q, %v", opened.Value, err)
+			if err != nil || !bytes.Equal(opened.Value.Bytes(), value) {
+				t.Errorf("got %q, %v", reveal(opened), err)
 			}
 		}
 	})
@@ -106,7 +107,7 @@ func FuzzMutated(f *testing.F) {
 		mutated = append(mutated[:len(mutated)-int(uint(cut)%uint(len(mutated)))], more...)
 		opened, err := keys.Open(mutated, password)
 		if (err == nil) != bytes.Equal(mutated, item) {
-			t.Errorf("byte %d xor %x, %d cut, %x more: got %q, %v", at, change, cut, more, opened.Value, err)
+			t.Errorf("byte %d xor %x, %d cut, %x more: got %q, %v", at, change, cut, more, reveal(opened), err)
 		}
 	})
 }

@@ -1,8 +1,9 @@
 package seal
 
 import (
-	"fmt"
 	"slices"
+
+	"github.com/privyseal/privyseal/providers"
 )
 
 // Keys are those that items are opened with. They are immutable, and safe for
@@ -44,15 +45,10 @@ func (k *Keys) First(fingerprint string) *Keys {
 // Opened is what came out of an item.
 type Opened struct {
 	// Value, which the caller clears after use.
-	Value []byte `json:"-"`
+	Value providers.Value
 
 	// Key that opened the item: its id, or its fingerprint for version 1.
 	Key string
-}
-
-// Format implements fmt.Formatter, so that a value is not printed by mistake.
-func (o Opened) Format(state fmt.State, _ rune) {
-	_, _ = fmt.Fprintf(state, "opened with %s", o.Key)
 }
 
 // Open opens an item of either version. Errors wrap ErrMalformed, ErrVersion,

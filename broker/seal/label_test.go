@@ -50,7 +50,7 @@ func TestScopeIsWrittenAsKubesealWritesIt(t *testing.T) {
 func TestALabelThatLacksWhatItsScopeNeedsIsRefusedBothWays(t *testing.T) {
 	cluster, usual := keyNamed(t, "cluster"), rsaNamed(t, "usual")
 	keys := seal.NewKeys([]*seal.RSAKey{usual}, []*seal.PrivateKey{cluster})
-	v1 := must(seal.SealV1([]byte("x"), password, usual.Public()))(t)
+	v1 := must(seal.SealV1(secret("x"), password, usual.Public()))(t)
 	v2 := sealTo(t, "x", password, cluster)
 	long := strings.Repeat("n", 254)
 	for _, row := range []struct {
@@ -76,14 +76,14 @@ func TestALabelThatLacksWhatItsScopeNeedsIsRefusedBothWays(t *testing.T) {
 				t.Errorf("%s %s: got %v, want it to mention %q", doing, row.name, err, row.mention)
 			}
 		}
-		_, err := seal.Seal([]byte("x"), row.label, cluster.Public())
+		_, err := seal.Seal(secret("x"), row.label, cluster.Public())
 		check("sealing with", err)
 		_, err = keys.Open(v2, row.label)
 		check("opening with", err)
 		if row.v2Only {
 			continue
 		}
-		_, err = seal.SealV1([]byte("x"), row.label, usual.Public())
+		_, err = seal.SealV1(secret("x"), row.label, usual.Public())
 		check("sealing version 1 with", err)
 		_, err = keys.Open(v1, row.label)
 		check("opening version 1 with", err)
@@ -94,8 +94,8 @@ func TestTheLongestNamesThatThereAreCanBeSealed(t *testing.T) {
 	cluster := keyNamed(t, "cluster")
 	long := strings.Repeat("n", 253)
 	label := seal.Label{Environment: long, Namespace: long, Name: long, Item: long}
-	if opened, err := opens(cluster).Open(sealTo(t, "x", label, cluster), label); err != nil || string(opened.Value) != "x" {
-		t.Errorf("got %q, %v", opened.Value, err)
+	if opened, err := opens(cluster).Open(sealTo(t, "x", label, cluster), label); err != nil || reveal(opened) != "x" {
+		t.Errorf("got %q, %v", reveal(opened), err)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/privyseal/privyseal/broker/seal"
+	"github.com/privyseal/privyseal/providers"
 )
 
 // Sizes as docs/sealed-format.md has them, written down a second time.
@@ -55,6 +56,10 @@ func must[T any](value T, err error) func(testing.TB) T {
 		return value
 	}
 }
+
+func secret(text string) providers.Value { return providers.NewValue([]byte(text)) }
+
+func reveal(opened seal.Opened) string { return string(opened.Value.Bytes()) }
 
 // opens are keys for version 2 only.
 func opens(keys ...*seal.PrivateKey) *seal.Keys { return seal.NewKeys(nil, keys) }

@@ -112,7 +112,7 @@ func TestARSAKeyIsWrittenAsUpstreamWritesItAndReadBack(t *testing.T) {
 		t.Error("it is another key")
 	}
 	recipient := must(seal.ParseCertificate(tlsCrt, day))(t)
-	item := must(seal.SealV1([]byte("x"), password, recipient))(t)
+	item := must(seal.SealV1(secret("x"), password, recipient))(t)
 	if opened, err := rsaOpens(again).Open(item, password); err != nil || opened.Key != recipient.Fingerprint() {
 		t.Errorf("got %v, %v", opened, err)
 	}
@@ -129,7 +129,7 @@ func TestAKeyOpensAfterItsCertificateHasExpired(t *testing.T) {
 	usual := rsaNamed(t, "usual")
 	text, _ := usual.PEM()
 	expired := signed(t, usual, day.AddDate(-2, 0, 0), day.AddDate(-1, 0, 0))
-	item := must(seal.SealV1([]byte("x"), password, usual.Public()))(t)
+	item := must(seal.SealV1(secret("x"), password, usual.Public()))(t)
 	if _, err := rsaOpens(must(seal.ParseRSAKey(text, expired))(t)).Open(item, password); err != nil {
 		t.Error(err)
 	}

@@ -9,6 +9,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+
+	"github.com/privyseal/privyseal/providers"
 )
 
 // sessionKeySize is that of AES-256.
@@ -45,12 +47,12 @@ func parseV1(item []byte) (partsV1, error) {
 
 // SealV1 seals a value as Sealed Secrets does, for its controller or ours.
 // Errors wrap ErrLabel, ErrKey and ErrTooLarge.
-func SealV1(value []byte, label Label, recipient *RSAPublicKey) ([]byte, error) {
+func SealV1(value providers.Value, label Label, recipient *RSAPublicKey) ([]byte, error) {
 	bound, err := label.bytesV1()
 	if err != nil {
 		return nil, err
 	}
-	item := make([]byte, 2, 2+recipient.key.Size()+len(value)+gcmTagSize)
+	item := make([]byte, 2, 2+recipient.key.Size()+len(value.Bytes())+gcmTagSize)
 	if cap(item) > maxItemV1 {
 		return nil, fmt.Errorf("%w: the item would be longer than %d bytes", ErrTooLarge, maxItemV1)
 	}
@@ -66,7 +68,7 @@ func SealV1(value []byte, label Label, recipient *RSAPublicKey) ([]byte, error) 
 	if err != nil {
 		return nil, err // unreachable: the key has a good length
 	}
-	return aead.Seal(append(item, wrapped...), nonce, value, nil), nil
+	return aead.Seal(append(item, wrapped...), nonce, value.Bytes(), nil), nil
 }
 
 // bodyV1 is the cipher of a body, and its nonce.
@@ -97,7 +99,7 @@ func (p partsV1) open(keys []*RSAKey, label Label) (Opened, error) {
 	slices.SortStableFunc(candidates, func(a, b *RSAKey) int { return a.private.Size() - b.private.Size() })
 	for _, key := range candidates {
 		if value, err := p.openWith(key, bound); err == nil {
-			return Opened{Value: value, Key: key.Fingerprint()}, nil
+			return Opened{Value: providers.NewValue(value), Key: key.Fingerprint()}, nil
 		}
 	}
 	if !slices.ContainsFunc(keys, fits) {

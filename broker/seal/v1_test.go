@@ -10,16 +10,17 @@ import (
 	"testing"
 
 	"github.com/privyseal/privyseal/broker/seal"
+	"github.com/privyseal/privyseal/providers"
 )
 
 func rsaOpens(keys ...*seal.RSAKey) *seal.Keys { return seal.NewKeys(keys, nil) }
 
 func TestAnItemOfVersion1TellsWhichKeyOpenedIt(t *testing.T) {
 	usual, other, large := rsaNamed(t, "usual"), rsaNamed(t, "other"), rsaNamed(t, "large")
-	item := must(seal.SealV1([]byte("correct horse"), password, usual.Public()))(t)
+	item := must(seal.SealV1(secret("correct horse"), password, usual.Public()))(t)
 	for _, keys := range [][]*seal.RSAKey{{usual}, {other, usual}, {usual, other}, {large, other, usual}, {usual, usual}} {
 		opened, err := rsaOpens(keys...).Open(item, password)
-		if err != nil || string(opened.Value) != "correct horse" || opened.Key != usual.Fingerprint() {
+		if err != nil || reveal(opened) != "correct horse" || opened.Key != usual.Fingerprint() {
 			t.Errorf("%v: got %v, %v", keys, opened, err)
 		}
 	}
@@ -28,7 +29,7 @@ func TestAnItemOfVersion1TellsWhichKeyOpenedIt(t *testing.T) {
 func TestAKeyCanBePutFirst(t *testing.T) {
 	usual, other, large := rsaNamed(t, "usual"), rsaNamed(t, "other"), rsaNamed(t, "large")
 	keys := rsaOpens(other, large, usual)
-	item := must(seal.SealV1([]byte("x"), password, usual.Public()))(t)
+	item := must(seal.SealV1(secret("x"), password, usual.Public()))(t)
 	for _, fingerprint := range []string{usual.Fingerprint(), other.Fingerprint(), large.Fingerprint(), "SHA256:none", ""} {
 		if opened, err := keys.First(fingerprint).Open(item, password); err != nil || opened.Key != usual.Fingerprint() {
 			t.Errorf("%q first: got %v, %v", fingerprint, opened, err)
@@ -46,7 +47,7 @@ func TestAKeyCanBePutFirst(t *testing.T) {
 }
 
 func TestWithoutAKeyOfItsSizeVersion1SaysSo(t *testing.T) {
-	item := must(seal.SealV1([]byte("x"), password, rsaNamed(t, "usual").Public()))(t)
+	item := must(seal.SealV1(secret("x"), password, rsaNamed(t, "usual").Public()))(t)
 	_, err := rsaOpens(rsaNamed(t, "large"), rsaNamed(t, "small")).Open(item, password)
 	if !errors.Is(err, seal.ErrNoKey) || !strings.Contains(err.Error(), "RSA key of 2048 bits, and none of the 2 here") {
 		t.Errorf("got %v", err)
@@ -57,7 +58,7 @@ func TestWithoutAKeyOfItsSizeVersion1SaysSo(t *testing.T) {
 }
 
 func TestWithAnotherKeyOfItsSizeVersion1CannotKnow(t *testing.T) {
-	item := must(seal.SealV1([]byte("x"), password, rsaNamed(t, "usual").Public()))(t)
+	item := must(seal.SealV1(secret("x"), password, rsaNamed(t, "usual").Public()))(t)
 	renamed := password
 	renamed.Name = "web"
 	_, wrongKey := rsaOpens(rsaNamed(t, "other")).Open(item, password)
@@ -71,7 +72,7 @@ func TestWithAnotherKeyOfItsSizeVersion1CannotKnow(t *testing.T) {
 }
 
 func TestVersion1HasNoRecipients(t *testing.T) {
-	sealed := must(seal.Parse(must(seal.SealV1([]byte("x"), password, rsaNamed(t, "usual").Public()))(t)))(t)
+	sealed := must(seal.Parse(must(seal.SealV1(secret("x"), password, rsaNamed(t, "usual").Public()))(t)))(t)
 	if got := sealed.Recipients(); sealed.Version() != seal.V1 || len(got) != 0 {
 		t.Errorf("got version %d, recipients %v", sealed.Version(), got)
 	}
@@ -80,19 +81,19 @@ func TestVersion1HasNoRecipients(t *testing.T) {
 func TestVersion1DoesNotBindTheItemOrTheEnvironment(t *testing.T) {
 	usual := rsaNamed(t, "usual")
 	label := password
-	item := must(seal.SealV1([]byte("x"), label, usual.Public()))(t)
+	item := must(seal.SealV1(secret("x"), label, usual.Public()))(t)
 	label.Item, label.Environment = "renamed", ""
-	if opened, err := rsaOpens(usual).Open(item, label); err != nil || string(opened.Value) != "x" {
+	if opened, err := rsaOpens(usual).Open(item, label); err != nil || reveal(opened) != "x" {
 		t.Errorf("got %v, %v", opened, err)
 	}
 }
 
 func TestNoByteOfAVersion1ItemCanBeChanged(t *testing.T) {
 	small := rsaNamed(t, "small")
-	item := must(seal.SealV1([]byte("correct horse"), password, small.Public()))(t)
+	item := must(seal.SealV1(secret("correct horse"), password, small.Public()))(t)
 	for at := range item {
 		if opened, err := rsaOpens(small).Open(flipped(item, at), password); err == nil {
-			t.Errorf("it opens as %q with byte %d of %d changed", opened.Value, at, len(item))
+			t.Errorf("it opens as %q with byte %d of %d changed", reveal(opened), at, len(item))
 		}
 	}
 }
@@ -101,7 +102,7 @@ func TestNoByteOfAVersion1ItemCanBeChanged(t *testing.T) {
 // this is the other half: what begins like version 2 cannot be version 1.
 func TestAnItemOfVersion1NeverBeginsLikeVersion2(t *testing.T) {
 	for _, name := range []string{"small", "usual", "large"} {
-		item := must(seal.SealV1([]byte("x"), password, rsaNamed(t, name).Public()))(t)
+		item := must(seal.SealV1(secret("x"), password, rsaNamed(t, name).Public()))(t)
 		if length := binary.BigEndian.Uint16(item); int(length) != rsaPublic(t, rsaNamed(t, name)).Size() {
 			t.Errorf("%s: the length is %d", name, length)
 		}
@@ -116,11 +117,11 @@ func TestAnItemOfVersion1NeverBeginsLikeVersion2(t *testing.T) {
 func TestTheLargestItemOfVersion1(t *testing.T) {
 	usual := rsaNamed(t, "usual")
 	largest := make([]byte, 2<<20-2-256-16)
-	item := must(seal.SealV1(largest, password, usual.Public()))(t)
-	if opened, err := rsaOpens(usual).Open(item, password); err != nil || !bytes.Equal(opened.Value, largest) {
+	item := must(seal.SealV1(providers.NewValue(largest), password, usual.Public()))(t)
+	if opened, err := rsaOpens(usual).Open(item, password); err != nil || !bytes.Equal(opened.Value.Bytes(), largest) {
 		t.Errorf("opening the largest item: %v", err)
 	}
-	if _, err := seal.SealV1(append(largest, 0), password, usual.Public()); !errors.Is(err, seal.ErrTooLarge) {
+	if _, err := seal.SealV1(providers.NewValue(append(largest, 0)), password, usual.Public()); !errors.Is(err, seal.ErrTooLarge) {
 		t.Errorf("one byte more: got %v", err)
 	}
 	if _, err := rsaOpens(usual).Open(append(item, 0), password); !errors.Is(err, seal.ErrTooLarge) {
@@ -131,8 +132,8 @@ func TestTheLargestItemOfVersion1(t *testing.T) {
 func TestWhatIsOpenedIsNotPrinted(t *testing.T) {
 	cluster := keyNamed(t, "cluster")
 	opened := must(opens(cluster).Open(sealTo(t, "MARKER", password, cluster), password))(t)
-	if string(opened.Value) != "MARKER" {
-		t.Fatalf("got %q", opened.Value)
+	if reveal(opened) != "MARKER" {
+		t.Fatalf("got %q", reveal(opened))
 	}
 	for _, shown := range printed(t, opened) {
 		if strings.Contains(shown, "MARKER") || strings.Contains(shown, fmt.Sprintf("%x", "MARKER")) || strings.Contains(shown, "TUFSS0VS") {

@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/privyseal/privyseal/providers"
 )
 
 const (
@@ -95,7 +97,7 @@ func compareIDs(a, b KeyID) int { return bytes.Compare(a[:], b[:]) }
 
 // Seal seals a value to each of the recipients, 1 to 16, in any order: any one
 // of their private keys opens it. Errors wrap ErrLabel, ErrKey and ErrTooLarge.
-func Seal(value []byte, label Label, recipients ...*PublicKey) ([]byte, error) {
+func Seal(value providers.Value, label Label, recipients ...*PublicKey) ([]byte, error) {
 	bound, err := label.bytesV2()
 	if err != nil {
 		return nil, err
@@ -104,7 +106,7 @@ func Seal(value []byte, label Label, recipients ...*PublicKey) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	item := make([]byte, 0, sizeV2(len(value), len(sorted)))
+	item := make([]byte, 0, sizeV2(len(value.Bytes()), len(sorted)))
 	if cap(item) > MaxItem {
 		return nil, fmt.Errorf("%w: with %d recipients a value can have %d bytes", ErrTooLarge, len(sorted), MaxItem-sizeV2(0, len(sorted)))
 	}
@@ -121,7 +123,7 @@ func Seal(value []byte, label Label, recipients ...*PublicKey) ([]byte, error) {
 	}
 	item = append(binary.BigEndian.AppendUint16(item, extended), V2)
 	item = append(item, header...)
-	return aead.Seal(item, nil, value, slices.Concat(bound, header)), nil
+	return aead.Seal(item, nil, value.Bytes(), slices.Concat(bound, header)), nil
 }
 
 func sizeV2(value, recipients int) int {
@@ -192,7 +194,7 @@ func (p partsV2) open(keys map[KeyID]*PrivateKey, label Label) (Opened, error) {
 	if err != nil {
 		return Opened{}, ErrDecrypt
 	}
-	return Opened{Value: value, Key: own.id.String()}, nil
+	return Opened{Value: providers.NewValue(value), Key: own.id.String()}, nil
 }
 
 func (p partsV2) noKey() error {

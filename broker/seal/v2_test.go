@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/privyseal/privyseal/broker/seal"
+	"github.com/privyseal/privyseal/providers"
 )
 
 func TestEachRecipientOpensAnItem(t *testing.T) {
@@ -16,8 +17,8 @@ func TestEachRecipientOpensAnItem(t *testing.T) {
 	item := sealTo(t, "correct horse", password, recovery, cluster)
 	for _, key := range []*seal.PrivateKey{cluster, recovery} {
 		opened, err := opens(key).Open(item, password)
-		if err != nil || string(opened.Value) != "correct horse" || opened.Key != key.Public().ID().String() {
-			t.Errorf("%s: got %q by %s, %v", key, opened.Value, opened.Key, err)
+		if err != nil || reveal(opened) != "correct horse" || opened.Key != key.Public().ID().String() {
+			t.Errorf("%s: got %q by %s, %v", key, reveal(opened), opened.Key, err)
 		}
 	}
 }
@@ -55,7 +56,7 @@ func TestNoByteOfAnItemCanBeChanged(t *testing.T) {
 	keys := opens(cluster, recovery)
 	for at := range item {
 		if opened, err := keys.Open(flipped(item, at), password); err == nil {
-			t.Errorf("it opens as %q with byte %d of %d changed", opened.Value, at, len(item))
+			t.Errorf("it opens as %q with byte %d of %d changed", reveal(opened), at, len(item))
 		}
 	}
 }
@@ -93,7 +94,7 @@ func TestAllThatDoesNotOpenLooksAlike(t *testing.T) {
 		"another content key": {forged.item(t), password},
 	} {
 		opened, err := opens(cluster).Open(try.item, try.label)
-		if err != seal.ErrDecrypt || opened.Value != nil || opened.Key != "" { //nolint:errorlint // the very same error
+		if err != seal.ErrDecrypt || opened.Value.Bytes() != nil || opened.Key != "" { //nolint:errorlint // the very same error
 			t.Errorf("%s: got %v, %v", name, opened, err)
 		}
 	}
@@ -104,8 +105,8 @@ func TestAnItemMadeByTheWordsOfTheFormatOpens(t *testing.T) {
 	hand := makeByHand(t, password, []byte("by hand"), cluster, recovery)
 	for _, key := range []*seal.PrivateKey{cluster, recovery} {
 		opened, err := opens(key).Open(hand.item(t), password)
-		if err != nil || string(opened.Value) != "by hand" {
-			t.Errorf("got %q, %v", opened.Value, err)
+		if err != nil || reveal(opened) != "by hand" {
+			t.Errorf("got %q, %v", reveal(opened), err)
 		}
 	}
 	item := sealTo(t, "by hand", password, cluster, recovery)
@@ -138,9 +139,9 @@ func TestOneToSixteenRecipientsCanBeSealedTo(t *testing.T) {
 		private, public = append(private, key), append(public, key.Public())
 	}
 	for n := 1; n <= 16; n++ {
-		item := must(seal.Seal([]byte("x"), password, public[:n]...))(t)
-		if opened, err := opens(private[n-1]).Open(item, password); err != nil || string(opened.Value) != "x" {
-			t.Errorf("%d recipients: got %q, %v", n, opened.Value, err)
+		item := must(seal.Seal(secret("x"), password, public[:n]...))(t)
+		if opened, err := opens(private[n-1]).Open(item, password); err != nil || reveal(opened) != "x" {
+			t.Errorf("%d recipients: got %q, %v", n, reveal(opened), err)
 		}
 	}
 	for name, bad := range map[string][]*seal.PublicKey{
@@ -148,7 +149,7 @@ func TestOneToSixteenRecipientsCanBeSealedTo(t *testing.T) {
 		"sealing to 17 recipients; give 1 to 16":                   public,
 		"recipient " + public[0].ID().String() + " is given twice": {public[0], public[1], public[0]},
 	} {
-		_, err := seal.Seal([]byte("x"), password, bad...)
+		_, err := seal.Seal(secret("x"), password, bad...)
 		if !errors.Is(err, seal.ErrKey) || !strings.Contains(err.Error(), name) {
 			t.Errorf("got %v, want it to mention %q", err, name)
 		}
@@ -161,7 +162,7 @@ func TestSealingLeavesTheCallersListAsItIs(t *testing.T) {
 		public = append(public, must(seal.GenerateKey())(t).Public())
 	}
 	before := slices.Clone(public)
-	must(seal.Seal([]byte("x"), password, public...))(t)
+	must(seal.Seal(secret("x"), password, public...))(t)
 	if !slices.Equal(before, public) {
 		t.Error("the list was sorted in place")
 	}
@@ -170,14 +171,14 @@ func TestSealingLeavesTheCallersListAsItIs(t *testing.T) {
 func TestTheLargestItemIsAMebibyte(t *testing.T) {
 	cluster := keyNamed(t, "cluster")
 	largest := make([]byte, 1<<20-1178-32)
-	item := must(seal.Seal(largest, password, cluster.Public()))(t)
+	item := must(seal.Seal(providers.NewValue(largest), password, cluster.Public()))(t)
 	if len(item) != 1<<20 {
 		t.Errorf("the item has %d bytes", len(item))
 	}
-	if opened, err := opens(cluster).Open(item, password); err != nil || !bytes.Equal(opened.Value, largest) {
+	if opened, err := opens(cluster).Open(item, password); err != nil || !bytes.Equal(opened.Value.Bytes(), largest) {
 		t.Errorf("opening the largest item: %v", err)
 	}
-	_, err := seal.Seal(append(largest, 0), password, cluster.Public())
+	_, err := seal.Seal(providers.NewValue(append(largest, 0)), password, cluster.Public())
 	if !errors.Is(err, seal.ErrTooLarge) || !strings.Contains(err.Error(), fmt.Sprintf("a value can have %d bytes", len(largest))) {
 		t.Errorf("one byte more: got %v", err)
 	}
@@ -195,8 +196,8 @@ func TestAFallbackDoesNotHideABadStanza(t *testing.T) {
 		t.Errorf("with both keys: got %v", err)
 	}
 	// The format cannot hinder a dishonest sealer, and its page says so.
-	if opened, err := opens(last).Open(hand.item(t), password); err != nil || string(opened.Value) != "x" {
-		t.Errorf("with the good stanza's key: got %q, %v", opened.Value, err)
+	if opened, err := opens(last).Open(hand.item(t), password); err != nil || reveal(opened) != "x" {
+		t.Errorf("with the good stanza's key: got %q, %v", reveal(opened), err)
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 	upstream "github.com/bitnami-labs/sealed-secrets/pkg/crypto"
 
 	"github.com/privyseal/privyseal/broker/seal"
+	"github.com/privyseal/privyseal/providers"
 )
 
 var makeVectors = flag.Bool("make-vectors", false, "write those of testdata/v1.json and v2.json that are not there; a file that is there is frozen")
@@ -120,7 +121,7 @@ func sealTo(t testing.TB, value string, label seal.Label, keys ...*seal.PrivateK
 	for _, key := range keys {
 		public = append(public, key.Public())
 	}
-	return must(seal.Seal([]byte(value), label, public...))(t)
+	return must(seal.Seal(secret(value), label, public...))(t)
 }
 
 func goodV2(t *testing.T, c *cases) {
@@ -357,30 +358,30 @@ func vectorsV1(t *testing.T) vectors {
 
 func goodV1(t *testing.T, c *cases, keys map[string]*seal.RSAKey) {
 	for _, name := range []string{"small", "usual", "large"} {
-		item := must(seal.SealV1([]byte(name), c.label, keys[name].Public()))(t)
+		item := must(seal.SealV1(secret(name), c.label, keys[name].Public()))(t)
 		c.good("opens with the "+name+" key", item, []byte(name), c.label, name)
 		c.good("opens with the "+name+" key among others", item, []byte(name), c.label, "other", "small", "large", "usual")
 		theirs := must(upstream.HybridEncrypt(rand.Reader, rsaPublic(t, keys[name]), []byte(name), []byte("payments/db")))(t)
 		c.good("made by upstream for the "+name+" key", theirs, []byte(name), c.label, name)
 	}
 	usual := keys["usual"].Public()
-	c.good("an empty value", must(seal.SealV1(nil, c.label, usual))(t), nil, c.label, "usual")
+	c.good("an empty value", must(seal.SealV1(providers.Value{}, c.label, usual))(t), nil, c.label, "usual")
 	blob := []byte(`{"kind":"Secret","apiVersion":"v1","metadata":{"name":"db","namespace":"payments"},"data":{"password":"aHVudGVyMg=="}}`)
-	c.good("a whole Secret, as the deprecated field data has it", must(seal.SealV1(blob, c.label, usual))(t), blob, c.label, "usual")
+	c.good("a whole Secret, as the deprecated field data has it", must(seal.SealV1(secret(string(blob)), c.label, usual))(t), blob, c.label, "usual")
 
 	label := c.label
 	label.Item = "user"
-	item := must(seal.SealV1([]byte("free"), c.label, usual))(t)
+	item := must(seal.SealV1(secret("free"), c.label, usual))(t)
 	c.good("as another item, which version 1 does not bind", item, []byte("free"), label, "usual")
 	label.Environment = "prod"
 	c.good("in an environment, which version 1 does not bind", item, []byte("free"), label, "usual")
 	label = seal.Label{Scope: seal.NamespaceWide, Namespace: "payments", Name: "db"}
-	item = must(seal.SealV1([]byte("wide"), label, usual))(t)
+	item = must(seal.SealV1(secret("wide"), label, usual))(t)
 	label.Name = "other"
 	c.good("namespace-wide under another name", item, []byte("wide"), label, "usual")
 	c.closedTo("namespace-wide taken for strict", item, "decrypt", c.label, "usual")
 	label = seal.Label{Scope: seal.ClusterWide}
-	item = must(seal.SealV1([]byte("wider"), label, usual))(t)
+	item = must(seal.SealV1(secret("wider"), label, usual))(t)
 	label.Namespace, label.Name = "orders", "other"
 	c.good("cluster-wide in another namespace", item, []byte("wider"), label, "usual")
 	c.closedTo("cluster-wide taken for strict", item, "decrypt", c.label, "usual")
@@ -390,7 +391,7 @@ func goodV1(t *testing.T, c *cases, keys map[string]*seal.RSAKey) {
 }
 
 func badV1(t *testing.T, c *cases, keys map[string]*seal.RSAKey) {
-	item := must(seal.SealV1([]byte("correct horse"), c.label, keys["usual"].Public()))(t)
+	item := must(seal.SealV1(secret("correct horse"), c.label, keys["usual"].Public()))(t)
 	for _, cut := range []struct {
 		name string
 		at   int
