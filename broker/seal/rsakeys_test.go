@@ -216,12 +216,37 @@ func TestABadRSAKeyIsRefusedWithWhatToDo(t *testing.T) {
 }
 
 func TestARSAKeyThatIsTooSmallIsRefusedWhenItIsRead(t *testing.T) {
-	// A certificate of a key of 512 bits, as only its modulus is looked at.
+	_, err := seal.ParseRSAKey([]byte(tinyKey), nil)
+	checkMention(t, "a private key of 512 bits", err, "of 512 bits; it must have 1024 to 16384")
+
 	usual := rsaPrivate(t, rsaNamed(t, "usual"))
 	tiny := usual.PublicKey
 	tiny.N = new(big.Int).Rsh(tiny.N, 2048-512)
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: day, NotAfter: day.Add(time.Hour)}
 	der := must(x509.CreateCertificate(rand.Reader, template, template, &tiny, usual))(t)
-	_, err := seal.ParseCertificate(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), day)
-	checkMention(t, "512 bits", err, "an RSA key of 512 bits; it must have 1024 to 16384")
+	_, err = seal.ParseCertificate(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), day)
+	checkMention(t, "a certificate of 512 bits", err, "an RSA key of 512 bits; it must have 1024 to 16384")
+}
+
+// tinyKey has 512 bits, as no program here makes it.
+const tinyKey = `-----BEGIN RSA PRIVATE KEY-----
+MIIBOgIBAAJBAJLlwYKQCnFBjuKfLd0S6N4CfUbMZ5nnTi7ijPBYeeOvYa+J4nVM
+ykRYSO2vvnlpcaCd7ke7lxV6s2xJRRNIO0ECAwEAAQJAIMPyp8atLZnr3wyWVEtV
+eb+gZdxN93wqajbKLQnvFiO/6b/9x9V8wCOLHrDoyrKprOl1d4yTzC5KW3ZiuSj1
+iQIhAMIJZ/FrIPNbCq+rgTCWv/JOHrsVtvK/rJSqiPpFw4fDAiEAwc6xjbYEq8RG
+ti9xW0fcGjYtMvezQSpNW5Cq7GrkhKsCIGng2hAZBdzk09rxucf6qnicehZaDf89
+6f0hZSczxDMjAiB5rYV4DUEdfltO4rZuss0Tf9Qc3bsjPKXYyRkm2W2jhQIhALyH
+1Mgf4/dzdySzuCISEm0ukcIDRpe8x5ZDduN+pLo2
+-----END RSA PRIVATE KEY-----
+`
+
+func TestAPublicKeyThatRSADoesNotTakeIsNotSealedTo(t *testing.T) {
+	usual := rsaPrivate(t, rsaNamed(t, "usual"))
+	odd := usual.PublicKey
+	odd.E = 1 // would leave the session key as it is
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: day, NotAfter: day.Add(time.Hour)}
+	der := must(x509.CreateCertificate(rand.Reader, template, template, &odd, usual))(t)
+	key := must(seal.ParseCertificate(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), day))(t)
+	_, err := seal.SealV1(secret("x"), password, key)
+	checkMention(t, "an exponent of 1", err, "wrapping the session key")
 }
