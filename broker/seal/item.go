@@ -51,8 +51,7 @@ const (
 // extended begins all items that are not version 1. There these two bytes are
 // the length of the RSA ciphertext, which is that of the key's modulus; it
 // would take a key of 524,280 bits to be an item of version 1 with this length.
-// A controller of Sealed Secrets that meets one finds it cut off, or no key for
-// it, and says so.
+// A controller of Sealed Secrets that meets one says that no key opens it.
 const extended = 0xFFFF
 
 // Version is 1 or 2, by the item's first bytes alone. Errors wrap ErrMalformed

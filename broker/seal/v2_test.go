@@ -94,7 +94,7 @@ func TestAllThatDoesNotOpenLooksAlike(t *testing.T) {
 		"another content key": {forged.item(t), password},
 	} {
 		opened, err := opens(cluster).Open(try.item, try.label)
-		if err != seal.ErrDecrypt || opened.Value.Bytes() != nil || opened.Key != "" { //nolint:errorlint // the very same error
+		if !errors.Is(err, seal.ErrDecrypt) || err.Error() != seal.ErrDecrypt.Error() || opened.Value.Bytes() != nil || opened.Key != "" {
 			t.Errorf("%s: got %v, %v", name, opened, err)
 		}
 	}
