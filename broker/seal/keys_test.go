@@ -39,7 +39,8 @@ func TestAKeysIDIsTheBeginningOfItsDigest(t *testing.T) {
 }
 
 func TestTwoKeysAreNotTheSame(t *testing.T) {
-	if must(seal.GenerateKey())(t).Public().ID() == must(seal.GenerateKey())(t).Public().ID() {
+	one, two := must(seal.GenerateKey())(t), must(seal.GenerateKey())(t)
+	if one.Public().ID() == two.Public().ID() {
 		t.Error("two keys have one id")
 	}
 }
