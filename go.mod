@@ -1,6 +1,6 @@
 module github.com/privyseal/privyseal
 
-go 1.26.0
+go 1.26.2
 
 // The cluster: kinds, clients, controllers.
 require (
@@ -25,6 +25,9 @@ require golang.org/x/time v0.16.0
 // Templates: its pure functions.
 require github.com/Masterminds/sprig/v3 v3.3.0
 
+// Sealing: the fingerprints of keys.
+require golang.org/x/crypto v0.57.0
+
 // The command, its log and its metrics.
 require (
 	github.com/go-logr/logr v1.4.4
@@ -33,8 +36,9 @@ require (
 	k8s.io/klog/v2 v2.140.0
 )
 
-// Tests.
+// Tests. The newest Sealed Secrets that still has this path.
 require (
+	github.com/bitnami-labs/sealed-secrets v0.36.6
 	github.com/google/go-cmp v0.7.0
 	github.com/rogpeppe/go-internal v1.16.0
 	gopkg.in/evanphx/json-patch.v4 v4.13.0
@@ -101,7 +105,6 @@ require (
 	github.com/x448/float16 v0.8.4 // indirect
 	go.yaml.in/yaml/v2 v2.4.4 // indirect
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
-	golang.org/x/crypto v0.57.0 // indirect
 	golang.org/x/net v0.60.0 // indirect
 	golang.org/x/oauth2 v0.37.0 // indirect
 	golang.org/x/sync v0.24.0 // indirect
