@@ -103,6 +103,14 @@ fuzz: ## Fuzz every parser for a few seconds
 		go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(fuzzRuns) "$$package" </dev/null; \
 	done
 
+## The bench ##
+
+.PHONY: bench
+bench: build go bin/lab bin/helm bin/bench bin/kwok ## Measure speed and size beside the limits of this machine (some 12 minutes)
+	@LAB=control-plane bin/lab check
+	@LAB=control-plane bin/lab build
+	@bin/bench $(BENCH)
+
 ## Checks ##
 
 .PHONY: lint
@@ -145,11 +153,15 @@ image: check build lab ## Make the image of bin/privyseal and give it to the lab
 		bin/privyseal=/privyseal $(authorities:%=%=%)
 
 # The Go tool knows better than make whether these are current.
-.PHONY: bin/lab bin/testsum bin/helm
+.PHONY: bin/lab bin/testsum bin/helm bin/bench bin/kwok
 bin/lab: go
 	@go -C lab build -o $(CURDIR)/$@ .
 bin/testsum:
 	@CGO_ENABLED=0 go -C tools build $(lean) -o $(CURDIR)/$@ ./testsum
+bin/bench:
+	@CGO_ENABLED=0 go -C tools build $(lean) -o $(CURDIR)/$@ ./bench
+bin/kwok:
+	@CGO_ENABLED=0 go -C tools/kwok build $(lean) -ldflags "-s -w" -o $(CURDIR)/$@ sigs.k8s.io/kwok/cmd/kwok
 bin/helm: $(tools)/helm
 	@mkdir -p bin && ln -sf $< $@
 
