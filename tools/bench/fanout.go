@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
 	"log"
@@ -52,7 +53,11 @@ func (o options) fanOutRound(ctx context.Context, rows *table) (err error) {
 	if f.kwok, err = c.keepNode(ctx, o.kwok); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, f.kwok.Process.Kill()) }()
+	defer func() {
+		if killErr := f.kwok.Process.Kill(); killErr != nil {
+			err = errors.Join(err, fmt.Errorf("ending kwok, whose log is in %s: %w", c.state, killErr))
+		}
+	}()
 	d, err := c.startDaemon()
 	if err != nil {
 		return err
@@ -95,14 +100,21 @@ func (o options) fanOutRound(ctx context.Context, rows *table) (err error) {
 	return nil
 }
 
+//go:embed stages.yaml
+var stages []byte
+
 // keepNode makes a node and has kwok keep it.
 func (c *cluster) keepNode(ctx context.Context, program string) (*exec.Cmd, error) {
-	kwok, err := os.Create(filepath.Join(c.state, "kwok.log"))
+	log, err := os.Create(filepath.Join(c.state, "kwok.log"))
 	if err != nil {
 		return nil, fmt.Errorf("making kwok's log: %w", err)
 	}
-	command := exec.Command(program, "--kubeconfig", c.env["LAB_KUBECONFIG"], "--manage-all-nodes=true")
-	command.Stdout, command.Stderr = kwok, kwok
+	config := filepath.Join(c.state, "stages.yaml")
+	if err := os.WriteFile(config, stages, 0o644); err != nil {
+		return nil, fmt.Errorf("writing kwok's stages: %w", err)
+	}
+	command := exec.Command(program, "--kubeconfig", c.env["LAB_KUBECONFIG"], "--manage-all-nodes=true", "--config", config)
+	command.Stdout, command.Stderr = log, log
 	command.Env = []string{"HOME=" + c.state, "PATH=" + os.Getenv("PATH")}
 	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := command.Start(); err != nil {
