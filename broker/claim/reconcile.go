@@ -73,6 +73,7 @@ type Reconciler struct {
 	config   Config
 	schedule *schedule
 	told     *told
+	owed     *owed
 	reads    *reads
 	flips    *rate.Limiter
 
@@ -84,7 +85,7 @@ type Reconciler struct {
 // New makes a Reconciler.
 func New(config Config) *Reconciler {
 	return &Reconciler{
-		config: config, schedule: newSchedule(), told: newTold(), reads: newReads(), flips: newFlips(),
+		config: config, schedule: newSchedule(), told: newTold(), owed: newOwed(), reads: newReads(), flips: newFlips(),
 		began: sync.OnceValue(config.Clock.Now), made: config.Clock.Now(),
 	}
 }
@@ -96,6 +97,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	if apierrors.IsNotFound(err) || err == nil && !claim.DeletionTimestamp.IsZero() {
 		r.schedule.forget(request.NamespacedName)
 		r.told.forget(request.NamespacedName)
+		r.owed.forget(request.NamespacedName)
 		r.reads.forget(request.NamespacedName)
 		return reconcile.Result{}, nil
 	}
@@ -104,6 +106,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	}
 	r.told.catchUp(claim)
 	r.began()
+	if synced, owed := r.owed.take(claim); owed {
+		return r.finish(ctx, claim, synced, nil)
+	}
 	now := r.config.Clock.Now()
 	due, err := r.due(ctx, claim, now)
 	if err != nil {
@@ -114,11 +119,20 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 		if err != nil {
 			return reconcile.Result{}, err
 		}
-		return sooner(reconcile.Result{RequeueAfter: due.Sub(now)}, later), nil
+		return sooner(reconcile.Result{RequeueAfter: due.Sub(now), Priority: new(whatIsDue)}, later), nil
 	}
 
 	synced, err := r.config.Line.Sync(ctx, claim)
 	r.reads.note(request.NamespacedName, synced, err, now)
+	if err == nil && synced.Applied.Outcome != target.Unchanged {
+		r.owed.note(claim, synced)
+		return reconcile.Result{RequeueAfter: atOnce, Priority: new(whatIsOwed)}, nil
+	}
+	return r.finish(ctx, claim, synced, err)
+}
+
+// finish tells how a run of the line ended, and says when to look again.
+func (r *Reconciler) finish(ctx context.Context, claim *v1alpha1.SecretClaim, synced Synced, err error) (reconcile.Result, error) {
 	later, statusErr := r.tell(ctx, claim, synced, err)
 	if statusErr != nil {
 		return reconcile.Result{}, statusErr
@@ -240,13 +254,13 @@ func (r *Reconciler) settle(ctx context.Context, claim *v1alpha1.SecretClaim, er
 	case err == nil:
 		next := nextSlot(claim.UID, r.interval(claim), now)
 		r.schedule.set(client.ObjectKeyFromObject(claim), next)
-		return reconcile.Result{RequeueAfter: next.Sub(now)}, nil
+		return reconcile.Result{RequeueAfter: next.Sub(now), Priority: new(whatIsDue)}, nil
 	case errors.As(err, &refusal):
 		log.FromContext(ctx).Info("claim refused", "reason", refusal.Reason, "message", refusal.Message)
-		return reconcile.Result{RequeueAfter: min(retryRefused, r.interval(claim))}, nil
+		return reconcile.Result{RequeueAfter: min(retryRefused, r.interval(claim)), Priority: new(whatIsDue)}, nil
 	case errors.Is(err, providers.ErrUnavailable):
 		log.FromContext(ctx).Info("store unavailable, the last good value stays", "error", err.Error())
-		return reconcile.Result{RequeueAfter: min(retryRefused, r.interval(claim))}, nil
+		return reconcile.Result{RequeueAfter: min(retryRefused, r.interval(claim)), Priority: new(whatIsDue)}, nil
 	default:
 		return reconcile.Result{}, err
 	}
