@@ -42,7 +42,7 @@ func (f fan) readers() int { return f.claims * consumersEach }
 // fanOutRound measures how changes reach the workloads that read them.
 func (o options) fanOutRound(ctx context.Context, rows *table) (err error) {
 	log.Printf("fan-out: a fresh cluster with %d Deployments that read %d Secrets", changedTargets*consumersEach, changedTargets)
-	c, err := freshCluster(ctx, o.root)
+	c, err := o.fresh(ctx, rows)
 	if err != nil {
 		return err
 	}
@@ -113,7 +113,8 @@ func (c *cluster) keepNode(ctx context.Context, program string) (*exec.Cmd, erro
 	if err := os.WriteFile(config, stages, 0o644); err != nil {
 		return nil, fmt.Errorf("writing kwok's stages: %w", err)
 	}
-	command := exec.Command(program, "--kubeconfig", c.env["LAB_KUBECONFIG"], "--manage-all-nodes=true", "--config", config)
+	command := exec.Command(program, "--kubeconfig", c.env["LAB_KUBECONFIG"], "--manage-all-nodes=true",
+		"--node-lease-duration-seconds=40", "--config", config)
 	command.Stdout, command.Stderr = log, log
 	command.Env = []string{"HOME=" + c.state, "PATH=" + os.Getenv("PATH")}
 	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

@@ -27,7 +27,7 @@ func (o options) fillRound(ctx context.Context, rows *table) error {
 	var fills []filled
 	for i := range o.fills {
 		log.Printf("fill %d of %d: a fresh cluster with %d claims", i+1, o.fills, o.claims)
-		c, err := freshCluster(ctx, o.root)
+		c, err := o.fresh(ctx, rows)
 		if err != nil {
 			return err
 		}
@@ -55,9 +55,6 @@ func (o options) fillRound(ctx context.Context, rows *table) error {
 		fills = append(fills, fill)
 		if !last {
 			continue
-		}
-		if rows.machine, err = c.machine(ctx); err != nil {
-			return err
 		}
 		fillRows(rows, w, fills)
 		if o.wants("quiet") {
@@ -163,7 +160,7 @@ func fillRows(rows *table, w crowd, fills []filled) {
 // onePathRound fills one namespace with claims that all read one document.
 func (o options) onePathRound(ctx context.Context, rows *table) error {
 	log.Printf("one path: a fresh cluster with %d claims that read the same document", o.claims)
-	c, err := freshCluster(ctx, o.root)
+	c, err := o.fresh(ctx, rows)
 	if err != nil {
 		return err
 	}

@@ -42,16 +42,6 @@ type options struct {
 func main() {
 	log.SetFlags(log.Ltime)
 	log.SetPrefix("bench: ")
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx)
-	stop()
-	if err != nil {
-		log.Print(err)
-		os.Exit(1)
-	}
-}
-
-func run(ctx context.Context) error {
 	var o options
 	flag.StringVar(&o.root, "root", ".", "the checkout, with bin/privyseal, bin/lab and bin/helm built")
 	flag.StringVar(&o.kwok, "kwok", "bin/kwok", "the kwok program")
@@ -60,12 +50,13 @@ func run(ctx context.Context) error {
 	flag.IntVar(&o.fills, "fills", 3, "fills, each of a fresh cluster; their median counts")
 	flag.StringVar(&o.only, "only", "", "rounds to run, separated by commas: fill, quiet (after a fill), one-path, fan-out, outage (default: all)")
 	flag.Parse()
-	root, err := filepath.Abs(o.root)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := o.measure(ctx)
+	stop()
 	if err != nil {
-		return fmt.Errorf("finding the checkout: %w", err)
+		log.Print(err)
+		os.Exit(1)
 	}
-	o.root = root
-	return o.measure(ctx)
 }
 
 // round is one part of the bench, on fresh clusters of its own.
@@ -76,6 +67,9 @@ type round struct {
 
 func (o options) measure(ctx context.Context) (err error) {
 	began := time.Now()
+	if o.root, err = filepath.Abs(o.root); err != nil {
+		return fmt.Errorf("finding the checkout: %w", err)
+	}
 	defer func() { err = errors.Join(err, removeLab(o.root)) }()
 	rows := &table{}
 	for _, r := range []round{
@@ -96,6 +90,15 @@ func (o options) measure(ctx context.Context) (err error) {
 	rows.print(os.Stdout)
 	fmt.Printf("\nThe whole bench took %.0f s.\n", time.Since(began).Seconds())
 	return nil
+}
+
+// fresh is a fresh cluster of this machine.
+func (o options) fresh(ctx context.Context, rows *table) (*cluster, error) {
+	c, err := freshCluster(ctx, o.root)
+	if err == nil && rows.machine == "" {
+		rows.machine, err = c.machine(ctx)
+	}
+	return c, err
 }
 
 // wants says whether a round was asked for.

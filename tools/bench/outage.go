@@ -18,7 +18,7 @@ import (
 // and measures how long the Secrets take to be fresh when it is back.
 func (o options) outageRound(ctx context.Context, rows *table) (err error) {
 	log.Printf("outage: a fresh cluster with %d claims", o.outage)
-	c, err := freshCluster(ctx, o.root)
+	c, err := o.fresh(ctx, rows)
 	if err != nil {
 		return err
 	}
