@@ -168,7 +168,7 @@ func (r *Reconciler) due(ctx context.Context, claim *v1alpha1.SecretClaim, now t
 	}
 	name := client.ObjectKeyFromObject(claim)
 	stale := isStale(claim) && r.reads.of(name).last.IsZero()
-	if !untouched || stale || !inOrder(claim) || !r.config.Line.allowed(ctx, claim) {
+	if !untouched || stale || !inOrder(claim) {
 		return time.Time{}, nil
 	}
 	due := r.schedule.dueAt(name, func() time.Time {
@@ -177,6 +177,10 @@ func (r *Reconciler) due(ctx context.Context, claim *v1alpha1.SecretClaim, now t
 	if once(claim) && !due.IsZero() {
 		// Never due by itself; looked at now and then all the same.
 		due = now.Add(r.interval(claim))
+	}
+	// The line resolves anew anyway, so only a claim that could wait is asked.
+	if due.After(now) && !r.config.Line.allowed(ctx, claim) {
+		return time.Time{}, nil
 	}
 	return due, nil
 }

@@ -39,7 +39,9 @@ type plan struct {
 	requests []providers.Request
 }
 
-// Gatherer collects facts from the cache. It judges nothing.
+// Gatherer collects facts from the cache. It judges nothing. What it gathers is
+// shared with the cache, since it is gathered for every claim at every read,
+// and must not be changed.
 type Gatherer struct {
 	// Cache of namespaces, environments and stores.
 	Cache client.Reader
@@ -53,13 +55,13 @@ func (g Gatherer) gather(ctx context.Context, claim *v1alpha1.SecretClaim) (fact
 	gathered := facts{claim: claim, stores: map[string]*v1alpha1.ClusterSecretStore{}, allowed: g.Allowed}
 	namespace := &metav1.PartialObjectMetadata{}
 	namespace.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
-	if err := g.Cache.Get(ctx, client.ObjectKey{Name: claim.Namespace}, namespace); client.IgnoreNotFound(err) != nil {
+	if err := g.Cache.Get(ctx, client.ObjectKey{Name: claim.Namespace}, namespace, client.UnsafeDisableDeepCopy); client.IgnoreNotFound(err) != nil {
 		return facts{}, fmt.Errorf("looking up namespace %s: %w", claim.Namespace, err)
 	}
 	gathered.namespace = namespace.Labels
 
 	var environments v1alpha1.EnvironmentList
-	if err := g.Cache.List(ctx, &environments); err != nil {
+	if err := g.Cache.List(ctx, &environments, client.UnsafeDisableDeepCopy); err != nil {
 		return facts{}, fmt.Errorf("listing environments: %w", err)
 	}
 	gathered.environments = environments.Items
@@ -73,7 +75,7 @@ func (g Gatherer) gather(ctx context.Context, claim *v1alpha1.SecretClaim) (fact
 	if namesOwnStore(claim) {
 		own := &v1alpha1.SecretStore{}
 		name := client.ObjectKey{Namespace: claim.Namespace, Name: claim.Spec.StoreRef.Name}
-		switch err := g.Cache.Get(ctx, name, own); {
+		switch err := g.Cache.Get(ctx, name, own, client.UnsafeDisableDeepCopy); {
 		case err == nil:
 			gathered.own = own
 		case !apierrors.IsNotFound(err):
@@ -93,7 +95,7 @@ func (g Gatherer) addStore(ctx context.Context, stores map[string]*v1alpha1.Clus
 		return nil
 	}
 	store := &v1alpha1.ClusterSecretStore{}
-	err := g.Cache.Get(ctx, client.ObjectKey{Name: name}, store)
+	err := g.Cache.Get(ctx, client.ObjectKey{Name: name}, store, client.UnsafeDisableDeepCopy)
 	if apierrors.IsNotFound(err) {
 		return nil
 	}
