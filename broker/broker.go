@@ -187,7 +187,7 @@ func wire(ctx context.Context, mgr manager.Manager, config Config) error {
 	connections := store.New(store.Config{
 		Live: mgr.GetAPIReader(), Tokens: store.TokenRequests{Client: mgr.GetClient()},
 		Namespace: config.Namespace, Allowed: config.Allowed, AllowHTTP: config.AllowHTTP,
-		Clock: config.Clock, Observer: newStoreMetrics(metrics.Registry),
+		Clock: config.Clock, Later: later, Observer: newStoreMetrics(metrics.Registry),
 	})
 	for _, kind := range []v1alpha1.StoreKind{v1alpha1.KindClusterSecretStore, v1alpha1.KindSecretStore} {
 		status := &store.Status{Kind: kind, Prober: connections, Client: mgr.GetClient(), Clock: config.Clock}
@@ -239,6 +239,9 @@ func (r roller) Roll(ctx context.Context, target types.NamespacedName) (v1alpha1
 	}
 	return r.Consumers(ctx, target)
 }
+
+// later runs a function when a time has passed.
+func later(wait time.Duration, run func()) { clock.RealClock{}.AfterFunc(wait, run) }
 
 // lastAlive is when a daemon last renewed the Lease; zero where there was none.
 func lastAlive(ctx context.Context, reader client.Reader, namespace string) time.Time {

@@ -1,6 +1,9 @@
 package providers
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // Document is what a store holds at one path.
 type Document struct {
@@ -34,6 +37,11 @@ type Request struct {
 
 	// Version pins a version; 0 is the newest.
 	Version int64
+
+	// Since is how old the answer may be: one to a question that was asked at
+	// or after this time will do, so that all who wait since then can share it.
+	// Zero: it has to be asked now.
+	Since time.Time
 }
 
 // Identity is who asks: a store logs in as this tenant, not as Privyseal, so

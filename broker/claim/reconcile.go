@@ -85,7 +85,7 @@ type Reconciler struct {
 // New makes a Reconciler.
 func New(config Config) *Reconciler {
 	return &Reconciler{
-		config: config, schedule: newSchedule(), told: newTold(), owed: newOwed(), reads: newReads(), flips: newFlips(),
+		config: config, schedule: newSchedule(config.Clock.Now), told: newTold(), owed: newOwed(), reads: newReads(), flips: newFlips(),
 		began: sync.OnceValue(config.Clock.Now), made: config.Clock.Now(),
 	}
 }
@@ -122,7 +122,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 		return sooner(reconcile.Result{RequeueAfter: due.Sub(now), Priority: new(whatIsDue)}, later), nil
 	}
 
-	synced, err := r.config.Line.Sync(ctx, claim)
+	since := due
+	if due.IsZero() {
+		since = r.schedule.waitingSince(request.NamespacedName, now)
+	}
+	synced, err := r.config.Line.Sync(ctx, claim, since)
 	r.reads.note(request.NamespacedName, synced, err, now)
 	if err == nil && synced.Applied.Outcome != target.Unchanged {
 		r.owed.note(claim, synced)
@@ -172,7 +176,7 @@ func (r *Reconciler) due(ctx context.Context, claim *v1alpha1.SecretClaim, now t
 		return time.Time{}, nil
 	}
 	due := r.schedule.dueAt(name, func() time.Time {
-		return firstSlot(claim.UID, r.interval(claim), r.lastAlive(), now)
+		return firstSlot(claim.Namespace, r.interval(claim), r.lastAlive(), now)
 	})
 	if once(claim) && !due.IsZero() {
 		// Never due by itself; looked at now and then all the same.
@@ -256,7 +260,7 @@ func (r *Reconciler) settle(ctx context.Context, claim *v1alpha1.SecretClaim, er
 	var refusal *Refusal
 	switch {
 	case err == nil:
-		next := nextSlot(claim.UID, r.interval(claim), now)
+		next := nextSlot(claim.Namespace, r.interval(claim), now)
 		r.schedule.set(client.ObjectKeyFromObject(claim), next)
 		return reconcile.Result{RequeueAfter: next.Sub(now), Priority: new(whatIsDue)}, nil
 	case errors.As(err, &refusal):

@@ -63,7 +63,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr manager.Manager, 
 	})
 	return builder.ControllerManagedBy(mgr).
 		Named("claim").
-		For(&v1alpha1.SecretClaim{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		For(&v1alpha1.SecretClaim{}, builder.WithPredicates(r.noticing(predicate.GenerationChangedPredicate{}))).
 		WatchesMetadata(secrets, ofSecret).
 		WatchesMetadata(namespaces, ofNamespace, builder.WithPredicates(changesOnly(predicate.LabelChangedPredicate{}))).
 		Watches(&v1alpha1.Environment{}, all, builder.WithPredicates(changesOnly(predicate.GenerationChangedPredicate{}))).
@@ -75,6 +75,24 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr manager.Manager, 
 			}))).
 		WithOptions(controller.Options{MaxConcurrentReconciles: workers}).
 		Complete(r)
+}
+
+// noticing has the schedule know since when a claim waits that is new or was
+// changed: a predicate is the first to see it.
+func (r *Reconciler) noticing(updates predicate.Predicate) predicate.Predicate {
+	return predicate.Funcs{
+		CreateFunc: func(e event.CreateEvent) bool {
+			r.schedule.notice(client.ObjectKeyFromObject(e.Object))
+			return true
+		},
+		UpdateFunc: func(e event.UpdateEvent) bool {
+			if !updates.Update(e) {
+				return false
+			}
+			r.schedule.notice(client.ObjectKeyFromObject(e.ObjectNew))
+			return true
+		},
+	}
 }
 
 func wakeNobody(types.NamespacedName) {}

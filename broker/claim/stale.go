@@ -176,7 +176,7 @@ func (r *Reconciler) tellStale(claim *v1alpha1.SecretClaim, changed bool, now ti
 	}
 	if !changed && !r.flips.AllowN(now, 1) {
 		// Claims that wait look at different times, or few would meet a turn.
-		return retryRefused/2 + time.Duration(phaseOf(claim.UID)%uint64(retryRefused/2))
+		return retryRefused/2 + time.Duration(phaseOf(string(claim.UID))%uint64(retryRefused/2))
 	}
 	meta.SetStatusCondition(&claim.Status.Conditions, *becomes)
 	return 0

@@ -23,6 +23,7 @@ package claim
 import (
 	"context"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -70,14 +71,16 @@ type Synced struct {
 	Consumers v1alpha1.Consumers
 }
 
-// Sync runs the line once for a claim. An error that is a *Refusal lasts until
+// Sync runs the line once for a claim that has waited since then: an answer of
+// the store that was asked for later, for another claim, is as good as one of
+// its own. An error that is a *Refusal lasts until
 // somebody changes something; any other is worth another try.
-func (l *Line) Sync(ctx context.Context, claim *v1alpha1.SecretClaim) (Synced, error) {
+func (l *Line) Sync(ctx context.Context, claim *v1alpha1.SecretClaim, since time.Time) (Synced, error) {
 	plan, err := l.resolve(ctx, claim)
 	if err != nil {
 		return Synced{}, err
 	}
-	documents, err := l.read(ctx, plan)
+	documents, err := l.read(ctx, plan, since)
 	defer clearAll(documents)
 	if err != nil {
 		return Synced{}, err
@@ -114,9 +117,10 @@ func (l *Line) allowed(ctx context.Context, claim *v1alpha1.SecretClaim) bool {
 }
 
 // read asks the store for each document of the plan, in the sources' order.
-func (l *Line) read(ctx context.Context, plan plan) ([]providers.Document, error) {
+func (l *Line) read(ctx context.Context, plan plan, since time.Time) ([]providers.Document, error) {
 	documents := make([]providers.Document, 0, len(plan.requests))
 	for i, request := range plan.requests {
+		request.Since = since
 		document, err := l.Store.Read(ctx, plan.store, plan.identity, request)
 		if err != nil {
 			return documents, refuseSource(i, request.Ref, err)

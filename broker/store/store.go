@@ -60,6 +60,11 @@ type Config struct {
 	// Clock is the time.
 	Clock clock.PassiveClock
 
+	// Later runs a function when a time has passed, as time.AfterFunc does: an
+	// answer is kept for a moment, for claims that wait for the same. Nil: each
+	// claim is read for by itself.
+	Later func(time.Duration, func())
+
 	// Observer is told of every request to a Vault. Nil: nobody is.
 	Observer vault.Observer
 }
@@ -163,7 +168,7 @@ func (c *Connections) dial(ctx context.Context, store v1alpha1.Store) (*connecti
 		Address: spec.Address, AllowHTTP: c.config.AllowHTTP,
 		Namespace: spec.Namespace, AuthNamespace: spec.Auth.Namespace,
 		CA: found.ca, ClientCert: found.client, ClientKey: found.key,
-		Now: c.config.Clock.Now, Observer: c.config.Observer,
+		Now: c.config.Clock.Now, Later: c.config.Later, Observer: c.config.Observer,
 	}
 	if spec.TLS != nil {
 		config.ServerName = spec.TLS.ServerName

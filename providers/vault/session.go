@@ -32,6 +32,7 @@ type Session struct {
 	tokens flight[token]
 	finds  flight[mount]
 	reads  flight[providers.Document]
+	recent recent
 
 	mu      sync.Mutex
 	held    token
@@ -56,7 +57,8 @@ func newSession(v *Vault, login Login) *Session {
 }
 
 // Read implements providers.Reader. An answer may be as old as a read of the
-// same document and version that was under way when Read was called.
+// same document and version that was under way when Read was called, or as the
+// request allows.
 func (s *Session) Read(ctx context.Context, wanted providers.Request) (providers.Document, error) {
 	document, err := s.checkedRead(ctx, wanted)
 	if err != nil {
@@ -75,7 +77,24 @@ func (s *Session) checkedRead(ctx context.Context, wanted providers.Request) (pr
 		return providers.Document{}, fault(providers.ErrInvalid, 0, "a version is never negative")
 	}
 	key := strconv.FormatInt(wanted.Version, 10) + " " + wanted.Ref.String()
-	return s.reads.do(ctx, key, func(ctx context.Context) (providers.Document, error) { return s.read(ctx, wanted) })
+	if document, found := s.recent.get(key, wanted.Since); found {
+		return document, nil
+	}
+	return s.reads.do(ctx, key, func(ctx context.Context) (providers.Document, error) {
+		asked := s.vault.now()
+		document, err := s.read(ctx, wanted)
+		if err == nil && !wanted.Since.IsZero() {
+			s.keep(key, asked, document)
+		}
+		return document, err
+	})
+}
+
+// keep has an answer serve those who ask for the same in the next moment.
+func (s *Session) keep(key string, asked time.Time, document providers.Document) {
+	if s.vault.later != nil && s.recent.put(key, asked, document) {
+		s.vault.later(keepAnswer, func() { s.recent.drop(key, asked) })
+	}
 }
 
 func (s *Session) read(ctx context.Context, wanted providers.Request) (providers.Document, error) {

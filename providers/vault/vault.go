@@ -59,6 +59,11 @@ type Config struct {
 	// system's clock, which no test could turn.
 	Now func() time.Time
 
+	// Later runs a function when a time has passed, as time.AfterFunc does.
+	// Answers are kept for a moment by it, for others who want the same and may
+	// have one that is as old (providers.Request.Since). Nil: none is kept.
+	Later func(time.Duration, func())
+
 	// Observer is told of every request. Nil: nobody is.
 	Observer Observer
 }
@@ -81,6 +86,7 @@ type Vault struct {
 	logins        *api.Client // has no token: sessions hold their own
 	timeout       time.Duration
 	now           func() time.Time
+	later         func(time.Duration, func())
 	observer      Observer
 }
 
@@ -116,6 +122,7 @@ func New(config Config) (*Vault, error) {
 		authNamespace: config.AuthNamespace,
 		timeout:       config.timeout(),
 		now:           config.Now,
+		later:         config.Later,
 		observer:      config.Observer,
 	}
 	if v.authNamespace == "" {
