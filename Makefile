@@ -79,9 +79,10 @@ brokertest := github.com/privyseal/privyseal/broker/brokertest
 race := go test -json -race -count=1 -timeout 25m
 
 .PHONY: test
-test: $(program) bin/helm bin/testsum ## Run all tests, on a lab where they need one
+test: $(program) bin/helm bin/testsum bin/privyseal-crashtest ## Run all tests, on a lab where they need one
 	@bin/testsum \
 		-- $(race) $(filter-out $(labTests),$(shell go list ./...)) \
+		-- $(race) -tags crashtest -run Crash ./cmd/privyseal \
 		$(if $(strip $(labTests)),-- $(race) -p 1 $(sort $(labTests))) \
 		-- env CGO_ENABLED=0 go -C lab test $(lean) -json -count=1 ./... \
 		-- env CGO_ENABLED=0 go -C tools test $(lean) -json -count=1 ./...
@@ -153,7 +154,7 @@ image: check build lab ## Make the image of bin/privyseal and give it to the lab
 		bin/privyseal=/privyseal $(authorities:%=%=%)
 
 # The Go tool knows better than make whether these are current.
-.PHONY: bin/lab bin/testsum bin/helm bin/bench bin/kwok
+.PHONY: bin/lab bin/testsum bin/helm bin/bench bin/kwok bin/privyseal-crashtest
 bin/lab: go
 	@go -C lab build -o $(CURDIR)/$@ .
 bin/testsum:
@@ -162,6 +163,9 @@ bin/bench:
 	@CGO_ENABLED=0 go -C tools build $(lean) -o $(CURDIR)/$@ ./bench
 bin/kwok:
 	@CGO_ENABLED=0 go -C tools/kwok build $(lean) -ldflags "-s -w" -o $(CURDIR)/$@ sigs.k8s.io/kwok/cmd/kwok
+# The daemon, for tests: it dies where it is told to.
+bin/privyseal-crashtest:
+	@CGO_ENABLED=0 go build $(lean) -ldflags "-s -w" -tags crashtest -o $@ ./cmd/privyseal
 bin/helm: $(tools)/helm
 	@mkdir -p bin && ln -sf $< $@
 

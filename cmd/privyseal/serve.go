@@ -52,18 +52,26 @@ func (c *common) connect() (*rest.Config, logr.Logger, error) {
 	ctrl.SetLogger(log)
 	klog.SetSlogLogger(slog.New(handler))
 
+	access, err := c.access()
+	if err != nil {
+		return nil, log, err
+	}
+	return access, log, crashing(access)
+}
+
+func (c *common) access() (*rest.Config, error) {
 	if c.kubeconfig != "" {
 		access, err := clientcmd.BuildConfigFromFlags("", c.kubeconfig)
 		if err != nil {
-			return nil, log, fmt.Errorf("reading --kubeconfig %s: %w", c.kubeconfig, err)
+			return nil, fmt.Errorf("reading --kubeconfig %s: %w", c.kubeconfig, err)
 		}
-		return access, log, nil
+		return access, nil
 	}
 	access, err := rest.InClusterConfig()
 	if err != nil {
-		return nil, log, fmt.Errorf("reading the pod's service account (outside a cluster, give --kubeconfig): %w", err)
+		return nil, fmt.Errorf("reading the pod's service account (outside a cluster, give --kubeconfig): %w", err)
 	}
-	return access, log, nil
+	return access, nil
 }
 
 func serveCommand() *cobra.Command {
