@@ -11,7 +11,9 @@
 // upgrade, and every pod in the cluster would look stale. It may hold several
 // keys; the newest digests what is written from now on, and an older one stays
 // for as long as a target's digests were made with it. A lost key is not a
-// change: digests under an unknown key are unknown, never different.
+// change: digests under an unknown key are unknown, never different. So a key
+// is known by its name and by four bytes made of itself: the one that is made
+// where k1 was lost is called k1 too, and is not the key of that time.
 package installkey
 
 import (
@@ -48,29 +50,42 @@ const digestSize = 16
 // install key (RFC 5869's info).
 const revisionLabel = "privyseal.io/v1/revision"
 
+// nameLabel is that of the bytes in a kid.
+const nameLabel = "privyseal.io/v1/name"
+
+// nameSize is how many those are.
+const nameSize = 4
+
 // ErrNoKey: the install key's Secret holds no usable key.
 var ErrNoKey = errors.New("no usable install key")
 
-// Keyring is the keys of one installation. It is immutable.
+// Keyring is the keys of one installation. It is immutable. Each has a kid, as
+// k1-9f3c77ab: its name in the Secret, and what tells it from another of that
+// name.
 type Keyring struct {
 	current   string
 	revisions map[string][]byte // kid → HMAC subkey
 }
 
-// NewKeyring makes a Keyring of keys by kid. A kid is "k" and a number; the
+// NewKeyring makes a Keyring of keys by name: "k" and a number, of which the
 // highest is the one in use. Other entries are ignored. Errors wrap ErrNoKey.
 func NewKeyring(keys map[string][]byte) (*Keyring, error) {
 	ring := &Keyring{revisions: map[string][]byte{}}
 	highest := -1
-	for kid, key := range keys {
-		number, ok := kidNumber(kid)
+	for name, key := range keys {
+		number, ok := nameNumber(name)
 		if !ok || len(key) != keySize {
 			continue
 		}
 		subkey, err := hkdf.Key(sha256.New, key, nil, revisionLabel, keySize)
 		if err != nil {
-			return nil, fmt.Errorf("deriving the revision key of %s: %w", kid, err)
+			return nil, fmt.Errorf("deriving the revision key of %s: %w", name, err)
 		}
+		proof, err := hkdf.Key(sha256.New, key, nil, nameLabel, nameSize)
+		if err != nil {
+			return nil, fmt.Errorf("deriving the kid of %s: %w", name, err)
+		}
+		kid := name + "-" + hex.EncodeToString(proof)
 		ring.revisions[kid] = subkey
 		if number > highest {
 			highest, ring.current = number, kid
@@ -82,8 +97,8 @@ func NewKeyring(keys map[string][]byte) (*Keyring, error) {
 	return ring, nil
 }
 
-func kidNumber(kid string) (int, bool) {
-	digits, found := strings.CutPrefix(kid, "k")
+func nameNumber(name string) (int, bool) {
+	digits, found := strings.CutPrefix(name, "k")
 	number, err := strconv.Atoi(digits)
 	return number, found && err == nil && number > 0 && strconv.Itoa(number) == digits
 }

@@ -24,7 +24,7 @@ type Revision struct {
 // It is stored on the target itself, in annotation privyseal.io/revisions, in
 // the same request that writes the data, so the two cannot disagree:
 //
-//	{"kid":"k1","keys":{"password":[["9f3c…",1763800000],["77ab…",0]]}}
+//	{"kid":"k1-d0c4b1e7","keys":{"password":[["9f3c…",1763800000],["77ab…",0]]}}
 type Revisions struct {
 	// KID names the install key of the newest digests.
 	KID string

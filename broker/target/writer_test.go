@@ -177,7 +177,7 @@ func TestAnInstallKeyComesAndGoesUnseen(t *testing.T) {
 	b.apply(values("password", "two"), target.Unchanged, 2000)
 	b.second(3000)
 	b.apply(values("password", "three"), target.Updated, 3000)
-	if text := b.secret().Annotations[v1alpha1.AnnotationRevisions]; !strings.Contains(text, `"kid":"k2"`) {
+	if text := b.secret().Annotations[v1alpha1.AnnotationRevisions]; !strings.Contains(text, `"kid":"k2-`) {
 		t.Errorf("the next change is not under the new key: %s", text)
 	}
 
@@ -191,6 +191,15 @@ func TestAnInstallKeyComesAndGoesUnseen(t *testing.T) {
 	b.apply(values("password", "three"), target.Unchanged, 3000)
 	// And a change is still a change.
 	b.apply(values("password", "four"), target.Updated, 4000)
+
+	// Lost again: the key that is made now has the name of the one before.
+	if err := b.client.Delete(t.Context(), key); err != nil {
+		t.Fatal(err)
+	}
+	b.keys.Forget()
+	b.second(5000)
+	b.apply(values("password", "four"), target.Healed, 4000)
+	b.apply(values("password", "five"), target.Updated, 5000)
 }
 
 func TestWhatIsRefused(t *testing.T) {

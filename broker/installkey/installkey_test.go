@@ -1,0 +1,50 @@
+package installkey_test
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/privyseal/privyseal/broker/installkey"
+)
+
+func key(of byte) []byte { return bytes.Repeat([]byte{of}, 32) }
+
+func ring(t *testing.T, keys map[string][]byte) *installkey.Keyring {
+	t.Helper()
+	made, err := installkey.NewKeyring(keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return made
+}
+
+func TestAKeyIsNotTakenForAnotherOfItsName(t *testing.T) {
+	lost, made := ring(t, map[string][]byte{"k1": key(1)}), ring(t, map[string][]byte{"k1": key(2)})
+	if lost.Current() == made.Current() || made.Knows(lost.Current()) {
+		t.Errorf("the key that was lost and the one made for it are both %s", made.Current())
+	}
+	if digest := made.Digest(lost.Current(), []byte("a")); digest != "" {
+		t.Errorf("a digest under a lost key: %s", digest)
+	}
+	again := ring(t, map[string][]byte{"k1": key(1)})
+	if again.Current() != lost.Current() || again.Digest(again.Current(), []byte("a")) != lost.Digest(lost.Current(), []byte("a")) {
+		t.Error("the same key gives other digests")
+	}
+}
+
+func TestTheHighestKeyIsInUseAndTheOthersAreKnown(t *testing.T) {
+	one := ring(t, map[string][]byte{"k2": key(2)})
+	both := ring(t, map[string][]byte{"k2": key(2), "k10": key(10), "k3": key(3)[:31], "k04": key(4), "note": key(5)})
+	if !strings.HasPrefix(both.Current(), "k10-") || !both.Knows(one.Current()) || len(both.Kids()) != 2 {
+		t.Errorf("in use is %s, known are %v", both.Current(), both.Kids())
+	}
+	if !slices.IsSorted(both.Kids()) {
+		t.Errorf("not sorted: %v", both.Kids())
+	}
+	if _, err := installkey.NewKeyring(map[string][]byte{"k0": key(1), "key": key(1)}); !errors.Is(err, installkey.ErrNoKey) {
+		t.Errorf("got %v", err)
+	}
+}
