@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// The control socket takes one line, "verb [server]", and answers with JSON
+// The control socket takes one line, "verb [server or time]", and answers with JSON
 // lines: any number of texts, then the end.
 type answer struct {
 	Text  string `json:"text,omitempty"`
@@ -95,8 +95,10 @@ func (s *supervisor) obey(ctx context.Context, verb, name string, say func(strin
 		return s.vault.seal(ctx)
 	case "unseal":
 		return s.vault.unseal(ctx)
-	case "stop", "start", "kill":
+	case "stop", "start", "kill", "pause", "resume":
 		return s.order(ctx, verb, name, say)
+	case "slow":
+		return s.slow(ctx, "vault", name)
 	}
 	return fmt.Errorf("%s: unknown order", verb)
 }
@@ -106,15 +108,8 @@ func (s *supervisor) order(ctx context.Context, verb, name string, say func(stri
 	if p == nil {
 		return fmt.Errorf("%s: this lab has no such server", name)
 	}
-	o := order{verb: verb, done: make(chan struct{})}
-	select {
-	case p.orders <- o:
-		<-o.done
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	if verb != "start" {
-		return nil
+	if err := p.obey(ctx, verb); err != nil || verb != "start" {
+		return err
 	}
 	began := time.Now()
 	limited, cancel := context.WithTimeout(ctx, time.Minute)

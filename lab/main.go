@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 )
 
@@ -33,7 +34,9 @@ const usage = `lab runs a real Kubernetes and a real Vault for demos and tests.
   lab env                      how to reach it, as KEY=value lines
   lab exec -- COMMAND...       run a command inside the lab's namespaces
   lab stop|start|kill SERVER   vault, etcd, kubelet, kube-apiserver, ...
+  lab pause|resume SERVER      it hangs: it is there, and answers nobody
   lab vault seal|unseal
+  lab vault slow TIME|off      it answers up to a time late, such as 3s
   lab vault write PATH JSON    write at any path of Vault's API, as root
   lab image NAME:TAG [--entrypoint /x] [--user UID:GID] HOST-PATH=/IMAGE-PATH...
                                make an image of files and give it to the node
@@ -120,19 +123,24 @@ func command(ctx context.Context, config Config, verb string, args []string) err
 		return enter(ctx, config, args)
 	case "image":
 		return image(ctx, config, args)
-	case "stop", "start", "kill":
+	case "stop", "start", "kill", "pause", "resume":
 		if len(args) != 1 {
 			return errUsage
 		}
 		return ask(ctx, config.State, verb+" "+args[0], os.Stdout)
 	case "vault":
-		if len(args) == 3 && args[0] == "write" {
-			return writeVault(ctx, config, args[1], args[2])
-		}
-		if len(args) != 1 || args[0] != "seal" && args[0] != "unseal" {
-			return errUsage
-		}
-		return ask(ctx, config.State, args[0], os.Stdout)
+		return vault(ctx, config, args)
+	}
+	return errUsage
+}
+
+// vault is what is done to the lab's Vault.
+func vault(ctx context.Context, config Config, args []string) error {
+	switch {
+	case len(args) == 1 && (args[0] == "seal" || args[0] == "unseal"), len(args) == 2 && args[0] == "slow":
+		return ask(ctx, config.State, strings.Join(args, " "), os.Stdout)
+	case len(args) == 3 && args[0] == "write":
+		return writeVault(ctx, config, args[1], args[2])
 	}
 	return errUsage
 }

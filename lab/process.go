@@ -40,7 +40,7 @@ type state struct {
 }
 
 type order struct {
-	verb string // start, stop, kill
+	verb string // start, stop, kill, pause, resume
 	done chan struct{}
 }
 
@@ -131,6 +131,10 @@ func (p *process) once(ctx context.Context, restarts int) error {
 				p.show(&state{word: "restarting", restarts: restarts})
 				close(o.done)
 				return err
+			case "pause":
+				cmd.Process.Signal(syscall.SIGSTOP)
+			case "resume":
+				cmd.Process.Signal(syscall.SIGCONT)
 			}
 			close(o.done)
 		}
@@ -217,6 +221,7 @@ type ending struct{ err error }
 
 func terminate(process *os.Process, ended <-chan ending) {
 	process.Signal(syscall.SIGTERM)
+	process.Signal(syscall.SIGCONT) // one that is paused would not hear of it
 	select {
 	case <-ended:
 	case <-time.After(stopGrace):

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -79,4 +80,66 @@ func TestAKilledServerComesBackAndAStoppedOneDoesNot(t *testing.T) {
 	if len(unsealed) != 3 {
 		t.Errorf("what is done after a start was done %d times in 3 starts", len(unsealed))
 	}
+}
+
+func TestAPausedServerHangsAndASlowOneWorksInBetween(t *testing.T) {
+	s, ctx := newFleet(t)
+	if err := s.start(ctx, ctx, server{name: "vault", program: "sleep", args: []string{"1000"}, ready: ready}); err != nil {
+		t.Fatal(err)
+	}
+	s.up.Store(true)
+	pid := s.fleet.get("vault").state.Load().pid
+	becomes := func(want string) {
+		t.Helper()
+		err := until(ctx, time.Millisecond, func(context.Context) error {
+			if got := schedulingOf(t, pid); got != want {
+				return errors.New("it is in state " + got)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	obey := func(verb, name string) {
+		t.Helper()
+		if err := s.obey(ctx, verb, name, func(string) {}); err != nil {
+			t.Fatalf("%s %s: %v", verb, name, err)
+		}
+	}
+	obey("pause", "vault")
+	becomes("T")
+	obey("resume", "vault")
+	becomes("S")
+
+	obey("slow", "50ms")
+	for range 2 {
+		becomes("T")
+		becomes("S")
+	}
+	obey("slow", "1h") // instead of the slowness before
+	becomes("T")
+	obey("slow", "off")
+	if got := schedulingOf(t, pid); got != "S" {
+		t.Errorf("as fast as ever, it is in state %s", got)
+	}
+	if err := s.obey(ctx, "slow", "soon", func(string) {}); err == nil || !strings.Contains(err.Error(), "soon: want a time such as 3s, or off") {
+		t.Errorf("got %v", err)
+	}
+	obey("pause", "vault")
+	obey("stop", "vault") // a paused one ends as quickly as any
+	if startTime(pid) != "" {
+		t.Error("it still lives")
+	}
+}
+
+// schedulingOf is a process's state as Linux says it: T for stopped.
+func schedulingOf(t *testing.T, pid int) string {
+	t.Helper()
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(stat), ") ")
+	return rest[:1]
 }

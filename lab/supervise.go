@@ -17,13 +17,14 @@ import (
 // need each other, side by side where they do not, then keeps them up and
 // takes orders over its socket.
 type supervisor struct {
-	plan    plan
-	ask     *asker
-	vault   vaultAdmin
-	fleet   fleet
-	story   *story
-	up      atomic.Bool
-	started time.Time
+	plan     plan
+	ask      *asker
+	vault    vaultAdmin
+	fleet    fleet
+	slowness slowness
+	story    *story
+	up       atomic.Bool
+	started  time.Time
 }
 
 const upTimeout = 5 * time.Minute // a busy machine; an idle one needs ten seconds
