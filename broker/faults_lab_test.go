@@ -32,12 +32,7 @@ func TestFaultsOfVaultLeaveTheLastGoodValue(t *testing.T) {
 	f := &faults{T: t, lab: lab, tenant: lab.NewTenant(t, "faults")}
 	t.Cleanup(f.heal)
 	f.put("first")
-	lab.Apply(t, fmt.Sprintf(`
-apiVersion: privyseal.io/v1alpha1
-kind: SecretClaim
-metadata: {name: db, namespace: %s}
-spec: {sources: [{path: db}]}
-`, f.tenant.Namespace))
+	f.claim()
 	brokertest.Eventually(t, within, f.holds("first"))
 	brokertest.Eventually(t, within, readyIs(lab, f.tenant, "db", v1alpha1.ReasonSynced))
 	brokertest.Eventually(t, within, f.storeIs(metav1.ConditionTrue, v1alpha1.ReasonReachable))
@@ -57,6 +52,25 @@ spec: {sources: [{path: db}]}
 	f.order("start", "vault")
 	f.changesArrive("started", "third")
 	brokertest.Eventually(t, within, f.storeIs(metav1.ConditionTrue, v1alpha1.ReasonReachable))
+
+	// There, and answering nobody.
+	good = f.state()
+	f.order("pause", "vault")
+	brokertest.Eventually(t, within, f.storeIs(metav1.ConditionFalse, v1alpha1.ReasonStoreUnavailable))
+	brokertest.Throughout(t, 3*time.Second, f.unchanged(good))
+	f.order("resume", "vault")
+	f.changesArrive("answering again", "after the hang")
+
+	// Slow, by what a request may take and still be answered: nothing is told,
+	// and what changes arrives meanwhile.
+	good = f.state()
+	f.put("while it is slow")
+	f.order("vault", "slow", "3s")
+	brokertest.Eventually(t, again, f.holds("while it is slow"))
+	brokertest.Eventually(t, within, f.storeIs(metav1.ConditionTrue, v1alpha1.ReasonReachable))
+	f.conditionsAre(good)
+	f.order("vault", "slow", "off")
+	f.changesArrive("as fast as ever", "after the slowness")
 
 	// All tokens that tenants logged in for are revoked.
 	f.lab.Vault.Write(t, "sys/leases/revoke-prefix/auth/kubernetes", nil)
@@ -121,6 +135,26 @@ func (f *faults) sameSecret(ctx context.Context, good state) error {
 		return fmt.Errorf("the Secret changed:\n%s", diff)
 	}
 	return nil
+}
+
+// conditionsAre says that the claim tells of itself what it told, since when it
+// told it.
+func (f *faults) conditionsAre(good state) {
+	f.Helper()
+	if diff := cmp.Diff(good.claim.Status.Conditions, f.state().claim.Status.Conditions); diff != "" {
+		f.Errorf("the claim's conditions changed:\n%s", diff)
+	}
+}
+
+// claim makes the tenant's claim db.
+func (f *faults) claim() {
+	f.Helper()
+	f.lab.Apply(f, fmt.Sprintf(`
+apiVersion: privyseal.io/v1alpha1
+kind: SecretClaim
+metadata: {name: db, namespace: %s}
+spec: {sources: [{path: db}]}
+`, f.tenant.Namespace))
 }
 
 func (f *faults) put(password string) {
@@ -190,11 +224,11 @@ func (f *faults) order(arguments ...string) {
 func (f *faults) heal() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	if f.healthy(ctx) == nil {
+	if !f.Failed() && f.healthy(ctx) == nil {
 		return
 	}
-	// Which of the two is needed is not known; the other one does nothing.
-	for _, order := range [][]string{{"start", "vault"}, {"vault", "unseal"}} {
+	// Which of these is needed is not known; the others do nothing.
+	for _, order := range [][]string{{"vault", "slow", "off"}, {"resume", "vault"}, {"start", "vault"}, {"vault", "unseal"}} {
 		if output, err := f.lab.Command(ctx, order...).CombinedOutput(); err != nil {
 			f.Logf("lab %v: %v\n%s", order, err, output)
 		}

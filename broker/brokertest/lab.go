@@ -209,6 +209,17 @@ func (l *Lab) serve(t testing.TB, arguments []string) {
 	})
 }
 
+// Upgrade upgrades the release to the same chart with other values beside those
+// that Install gave it, as arguments of Helm. The next Install takes them back.
+func (l *Lab) Upgrade(t testing.TB, values ...string) {
+	t.Helper()
+	arguments := append([]string{"upgrade", "privyseal", filepath.Join(l.root, "charts/privyseal"),
+		"--namespace", System, "--reuse-values", "--wait", "--timeout", "3m"}, values...)
+	if output, err := l.helm(t.Context(), arguments...); err != nil {
+		t.Fatalf("upgrading the release: %v\n%s\n%s", err, output, l.Diagnose(System))
+	}
+}
+
 // Uninstall removes the release, as helm uninstall does.
 func (l *Lab) Uninstall(t testing.TB) {
 	t.Helper()
