@@ -88,7 +88,8 @@ test: $(program) bin/helm bin/testsum bin/privyseal-crashtest ## Run all tests, 
 		-- env CGO_ENABLED=0 go -C tools test $(lean) -json -count=1 ./...
 
 .PHONY: test-long
-test-long: check ## Run the tests that take long: a lab of their own, killed at every stage
+test-long: $(program) bin/helm bin/privyseal-crashtest ## Run the tests that take long: the daemon and a lab, killed at every stage
+	@PRIVYSEAL_TEST_CRASHES=all go test -race -count=1 -timeout 40m -v -run TestTheDaemonMayDie ./broker
 	@LAB_TEST=1 go -C lab test -race -count=1 -timeout 25m -v -run TestALab .
 
 # A count and not a time: at the end of a timed run Go can report its own
