@@ -262,9 +262,30 @@ func (c *crashes) dies(t *testing.T, place place) {
 	if place.resource != "leases" || place.verb != "update" || place.when != "after" {
 		c.endLease(t)
 	}
+	dead := c.leader(t)
 	next := c.lab.StartDaemon(t, "privyseal-crashtest", nil, c.arguments...)
+	brokertest.Eventually(t, within, func(context.Context) error {
+		if c.leader(t) == dead {
+			return errors.New("the next daemon does not lead")
+		}
+		return nil
+	})
 	brokertest.Eventually(t, within, c.settled)
 	next.Stop(t)
+}
+
+// leader holds the Lease; "" where nobody does.
+func (c *crashes) leader(t *testing.T) string {
+	t.Helper()
+	lease := &coordinationv1.Lease{}
+	err := c.lab.Client.Get(t.Context(), client.ObjectKey{Namespace: brokertest.System, Name: broker.LeaseName}, lease)
+	if client.IgnoreNotFound(err) != nil {
+		t.Fatal(err)
+	}
+	if lease.Spec.HolderIdentity == nil {
+		return ""
+	}
+	return *lease.Spec.HolderIdentity
 }
 
 // endLease lets go of the Lease in a dead daemon's place.

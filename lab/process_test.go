@@ -120,9 +120,10 @@ func TestAPausedServerHangsAndASlowOneWorksInBetween(t *testing.T) {
 	obey("slow", "1h") // instead of the slowness before
 	becomes("T")
 	obey("slow", "off")
-	if got := schedulingOf(t, pid); got != "S" {
-		t.Errorf("as fast as ever, it is in state %s", got)
+	if got := schedulingOf(t, pid); got == "T" {
+		t.Error("as fast as ever, it is stopped")
 	}
+	becomes("S")
 	if err := s.obey(ctx, "slow", "soon", func(string) {}); err == nil || !strings.Contains(err.Error(), "soon: want a time such as 3s, or off") {
 		t.Errorf("got %v", err)
 	}
