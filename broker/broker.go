@@ -114,7 +114,7 @@ func newManager(config Config) (manager.Manager, error) {
 	access := rest.CopyConfig(config.REST)
 	access.QPS = -1 // the API server's own priority and fairness is the limit
 	mgr, err := ctrl.NewManager(access, ctrl.Options{
-		Scheme: scheme, Logger: config.Log, MapperProvider: mapper,
+		Scheme: scheme, Logger: config.Log, MapperProvider: mapper, NewCache: patient(config.Log),
 		Cache: cacheOptions(config.Namespaces),
 		Client: client.Options{Cache: &client.CacheOptions{
 			// Values are never cached: Secrets are read one by one when needed.
@@ -243,14 +243,14 @@ func (r roller) Roll(ctx context.Context, target types.NamespacedName) (v1alpha1
 // later runs a function when a time has passed.
 func later(wait time.Duration, run func()) { clock.RealClock{}.AfterFunc(wait, run) }
 
-// leaseTimeout bounds the one question that is asked before the daemon starts
-// and tells kubelet that it lives.
-const leaseTimeout = 5 * time.Second
+// answerTimeout bounds the questions that are asked before the daemon works:
+// the first of them before it tells kubelet that it lives.
+const answerTimeout = 5 * time.Second
 
 // lastAlive is when a daemon last renewed the Lease; zero where there was none,
 // or nobody to ask.
 func lastAlive(ctx context.Context, reader client.Reader, namespace string) time.Time {
-	ctx, cancel := context.WithTimeout(ctx, leaseTimeout)
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	lease := &coordinationv1.Lease{}
 	err := reader.Get(ctx, client.ObjectKey{Namespace: namespace, Name: LeaseName}, lease)

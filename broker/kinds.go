@@ -16,9 +16,10 @@ import (
 )
 
 // mapper knows where the API server has the daemon's kinds without asking it.
-// So a daemon that starts while there is no API server waits for one. Asking,
-// it would end, and by the time there is one again kubelet would have it wait
-// for up to five minutes before the next try. Any other kind is asked for.
+// So a daemon that starts while there is no API server waits for one
+// (patientCache). Asking, it would end, and by the time there is one again
+// kubelet would have it wait for up to five minutes before the next try. Any
+// other kind is asked for.
 func mapper(access *rest.Config, client *http.Client) (meta.RESTMapper, error) {
 	asking, err := apiutil.NewDynamicRESTMapper(access, client)
 	if err != nil {

@@ -82,7 +82,7 @@ func (c crasher) RoundTrip(r *http.Request) (*http.Response, error) {
 		c.die()
 	}
 	response, err := c.base.RoundTrip(r)
-	if here {
+	if here && c.after {
 		c.die()
 	}
 	return response, err
