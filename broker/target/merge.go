@@ -51,8 +51,12 @@ func (w *Writer) merge(ctx context.Context, desired Desired, digest digester) (A
 		if isImmutable(secret) && !same {
 			return Applied{}, fmt.Errorf("%w: %s is immutable, and its keys are not what the store holds; make it anew without immutable", ErrRefused, key)
 		}
-		applied.Outcome = Updated
-		if len(applied.Changed) == 0 {
+		switch {
+		case len(applied.Changed) > 0:
+			applied.Outcome = Updated
+		case same && desired.marked(secret.ObjectMeta) && keyLost(secret, digest):
+			applied.Outcome = Rekeyed
+		default:
 			applied.Outcome = Healed
 		}
 		if err := w.apply(ctx, secret, desired, after); err != nil {

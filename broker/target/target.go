@@ -86,6 +86,9 @@ const (
 	// Healed: the content is the same as Privyseal last wrote; somebody had
 	// changed the Secret, and it was put back.
 	Healed Outcome = "healed"
+	// Rekeyed: the content is the same; its history was under an install key
+	// that is lost, and was written anew.
+	Rekeyed Outcome = "rekeyed"
 	// Unchanged: nothing was written.
 	Unchanged Outcome = "unchanged"
 )

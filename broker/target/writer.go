@@ -193,6 +193,8 @@ func (w *Writer) update(ctx context.Context, desired Desired, digest digester) (
 		applied.Outcome = Updated
 	case same && secret.Annotations[v1alpha1.AnnotationMetadata] != desired.Metadata.String():
 		applied.Outcome = Relabelled
+	case same && desired.marked(secret.ObjectMeta) && keyLost(secret, digest):
+		applied.Outcome = Rekeyed
 	default:
 		applied.Outcome = Healed
 	}
@@ -237,6 +239,12 @@ func (w *Writer) revise(secret *corev1.Secret, desired Desired, digest digester)
 func unreadable(secret *corev1.Secret, digest digester) bool {
 	revisions, err := ParseRevisions(secret.Annotations[v1alpha1.AnnotationRevisions])
 	return err != nil || !digest.ring.Knows(revisions.KID)
+}
+
+// keyLost says that the Secret's history is whole, and under a key that is lost.
+func keyLost(secret *corev1.Secret, digest digester) bool {
+	revisions, err := ParseRevisions(secret.Annotations[v1alpha1.AnnotationRevisions])
+	return err == nil && !digest.ring.Knows(revisions.KID)
 }
 
 func isImmutable(secret *corev1.Secret) bool { return secret.Immutable != nil && *secret.Immutable }

@@ -187,7 +187,7 @@ func TestAnInstallKeyComesAndGoesUnseen(t *testing.T) {
 	}
 	b.keys.Forget()
 	b.second(4000)
-	b.apply(values("password", "three"), target.Healed, 3000)
+	b.apply(values("password", "three"), target.Rekeyed, 3000)
 	b.apply(values("password", "three"), target.Unchanged, 3000)
 	// And a change is still a change.
 	b.apply(values("password", "four"), target.Updated, 4000)
@@ -198,7 +198,7 @@ func TestAnInstallKeyComesAndGoesUnseen(t *testing.T) {
 	}
 	b.keys.Forget()
 	b.second(5000)
-	b.apply(values("password", "four"), target.Healed, 4000)
+	b.apply(values("password", "four"), target.Rekeyed, 4000)
 	b.apply(values("password", "five"), target.Updated, 5000)
 }
 
