@@ -27,8 +27,8 @@ import (
 // TestTheDaemonMayDieAtAnyRequest kills the daemon before and after each
 // request that a round of work takes, and has the next daemon end the round as
 // if nothing had been. A round is a new value at Vault, for which two workloads
-// are to be restarted, and a new workload, for which a claim and a Secret are to
-// be made.
+// are to be restarted, and a workload that asks for another secret, for which a
+// claim and a Secret are to be made, and those that it had are to go.
 //
 // Which requests those are the API server's audit log tells, of a round in
 // which nobody dies, so that one which is new is among them by itself. Every
@@ -140,6 +140,7 @@ type crashes struct {
 func (c *crashes) prepare(t *testing.T) {
 	t.Helper()
 	c.put(t)
+	c.lab.Vault.Put(t, c.tenant.Path("other"), map[string]any{"password": "other"})
 	c.lab.Apply(t, fmt.Sprintf(`
 apiVersion: privyseal.io/v1alpha1
 kind: SecretClaim
@@ -164,51 +165,27 @@ func (c *crashes) put(t *testing.T) {
 	c.lab.Vault.Put(t, c.tenant.Path("db"), map[string]any{"password": c.value()})
 }
 
-// begin makes work, while no daemon runs.
+// begin makes work, while no daemon runs. The newcomer is one Deployment that
+// asks for another secret each round: it has to be given a claim, and the one of
+// the round before has to go.
 func (c *crashes) begin(t *testing.T) {
 	t.Helper()
-	c.clear(t)
 	c.rounds++
 	c.put(t)
-	labels, none := map[string]string{"app": "new"}, int32(0)
-	deployment := &appsv1.Deployment{
-		ObjectMeta: metav1.ObjectMeta{Namespace: c.tenant.Namespace, Name: c.newcomer(), Labels: map[string]string{"round": c.newcomer()}},
-		Spec: appsv1.DeploymentSpec{
-			Replicas: &none, Selector: &metav1.LabelSelector{MatchLabels: labels},
-			Template: corev1.PodTemplateSpec{
-				ObjectMeta: metav1.ObjectMeta{Labels: labels, Annotations: map[string]string{"privyseal.io/secret." + c.newcomer(): "db"}},
-				Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: "busybox:stable"}}},
-			},
-		},
-	}
-	if err := c.lab.Client.Create(t.Context(), deployment); err != nil {
-		t.Fatal(err)
-	}
+	c.lab.Apply(t, fmt.Sprintf(`
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: newcomer, namespace: %[1]s}
+spec:
+  replicas: 0
+  selector: {matchLabels: {app: newcomer}}
+  template:
+    metadata: {labels: {app: newcomer}, annotations: {privyseal.io/secret.%[2]s: "other"}}
+    spec: {containers: [{name: app, image: "busybox:stable"}]}
+`, c.tenant.Namespace, c.newcomer()))
 }
 
-// clear removes the newcomer of the round before, and waits until all that it
-// owned is gone too.
-func (c *crashes) clear(t *testing.T) {
-	t.Helper()
-	in := client.InNamespace(c.tenant.Namespace)
-	err := c.lab.Client.DeleteAllOf(t.Context(), &appsv1.Deployment{}, in, client.HasLabels{"round"}, client.PropagationPolicy(metav1.DeletePropagationBackground))
-	if err != nil {
-		t.Fatal(err)
-	}
-	brokertest.Eventually(t, within, func(ctx context.Context) error {
-		var claims v1alpha1.SecretClaimList
-		var secrets corev1.SecretList
-		if err := errors.Join(c.lab.Client.List(ctx, &claims, in), c.lab.Client.List(ctx, &secrets, in)); err != nil {
-			return err
-		}
-		if len(claims.Items) != 2 || len(secrets.Items) != 2 {
-			return fmt.Errorf("%d claims and %d Secrets are left, want 2 each", len(claims.Items), len(secrets.Items))
-		}
-		return nil
-	})
-}
-
-// newcomer is the round's new workload, and what it calls its secret.
+// newcomer is what the new workload of the round calls its secret.
 func (c *crashes) newcomer() string { return fmt.Sprintf("new%d", c.rounds) }
 
 // recorded are the daemon's requests of a round in which it does not die.
@@ -222,7 +199,9 @@ func (c *crashes) recorded(t *testing.T, firstStart bool) []brokertest.Request {
 	daemon := c.lab.StartDaemon(t, "privyseal-crashtest", nil, c.arguments...)
 	brokertest.Eventually(t, within, c.settled)
 	daemon.Stop(t)
-	requests := journal.Requests(t, byDaemon)
+	// Refused ones are left out: how often two writers meet is chance, and what
+	// is done is sent in any case.
+	requests := journal.Requests(t, func(r brokertest.Request) bool { return byDaemon(r) && (r.Done() || !r.Writes()) })
 	if len(requests) < 20 {
 		t.Fatalf("a round of %d requests is none: %v", len(requests), requests)
 	}
@@ -231,7 +210,8 @@ func (c *crashes) recorded(t *testing.T, firstStart bool) []brokertest.Request {
 
 func byDaemon(r brokertest.Request) bool { return r.User == brokertest.DaemonUser }
 
-// forget has the next daemon start as the first one did.
+// forget has the next daemon start as the first one did: with no Lease, no
+// install key, and a store that nobody has asked for its health.
 func (c *crashes) forget(t *testing.T) {
 	t.Helper()
 	in := func(name string) metav1.ObjectMeta {
@@ -244,6 +224,10 @@ func (c *crashes) forget(t *testing.T) {
 		if err := client.IgnoreNotFound(c.lab.Client.Delete(t.Context(), object)); err != nil {
 			t.Fatal(err)
 		}
+	}
+	store := &v1alpha1.ClusterSecretStore{ObjectMeta: metav1.ObjectMeta{Name: c.tenant.Environment}}
+	if err := c.lab.Client.Status().Patch(t.Context(), store, client.RawPatch(types.MergePatchType, []byte(`{"status": null}`))); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -327,16 +311,23 @@ func (c *crashes) settled(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	store := &v1alpha1.ClusterSecretStore{}
+	if err := c.lab.Client.Get(ctx, client.ObjectKey{Name: c.tenant.Environment}, store); err != nil {
+		return err
+	}
+	return readyBecause(store.Status.Conditions, v1alpha1.ReasonReachable)
 }
 
 // inOrder says that a claim tells of itself what is true, and all is well.
 func (c *crashes) inOrder(claim v1alpha1.SecretClaim, secret corev1.Secret) error {
-	status := claim.Status
+	status, value := claim.Status, c.value()
+	if strings.HasPrefix(claim.Name, c.newcomer()) {
+		value = "other"
+	}
 	ready := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionReady)
 	switch {
-	case string(secret.Data["password"]) != c.value() || len(secret.Data) != 1:
-		return fmt.Errorf("the Secret of %s holds %d keys, and %q, want %q alone", claim.Name, len(secret.Data), secret.Data["password"], c.value())
+	case string(secret.Data["password"]) != value || len(secret.Data) != 1:
+		return fmt.Errorf("the Secret of %s holds %d keys, and %q, want %q alone", claim.Name, len(secret.Data), secret.Data["password"], value)
 	case ready == nil || ready.Status != metav1.ConditionTrue || ready.Reason != v1alpha1.ReasonSynced:
 		return fmt.Errorf("claim %s has Ready %+v", claim.Name, ready)
 	case status.ObservedGeneration != claim.Generation || ready.ObservedGeneration != claim.Generation:
@@ -367,7 +358,10 @@ func (c *crashes) restarted(ctx context.Context, name string) error {
 	return nil
 }
 
-// nothingTwice counts what all daemons together made the API server do.
+// nothingTwice counts what all daemons together made the API server do. A
+// request that was under way when its daemon died may be done and not counted.
+// Secrets are not among it: one whose claim goes can be made once more, for the
+// moment until the garbage collector sees that its owner is gone.
 func (c *crashes) nothingTwice(t *testing.T, journal *brokertest.Journal) {
 	t.Helper()
 	done := map[string]int{}
@@ -376,15 +370,14 @@ func (c *crashes) nothingTwice(t *testing.T, journal *brokertest.Journal) {
 			done[r.Verb+" "+r.Resource]++
 		}
 	}
-	for request, want := range map[string]int{
+	for request, most := range map[string]int{
 		"create secretclaims": c.rounds,
-		"create secrets":      c.rounds,
-		"update secrets":      2 * c.rounds,
+		"delete secretclaims": c.rounds - 1, // the first had nobody before it
 		"patch deployments":   2 * c.rounds,
-		"delete secretclaims": 0,
+		"delete secrets":      0,
 	} {
-		if done[request] != want {
-			t.Errorf("%d rounds took %d times %s, want %d", c.rounds, done[request], request, want)
+		if done[request] > most {
+			t.Errorf("%d rounds took %d times %s, want at most %d", c.rounds, done[request], request, most)
 		}
 	}
 }
