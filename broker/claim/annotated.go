@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/privyseal/privyseal/broker/annotation"
+	"github.com/privyseal/privyseal/broker/environment"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
 )
 
@@ -93,20 +94,59 @@ func (a *Annotated) Reconcile(ctx context.Context, request reconcile.Request) (r
 		a.Events.Eventf(workload, nil, corev1.EventTypeWarning, "InvalidAnnotation", "Claim", "%s", err)
 		return reconcile.Result{}, nil
 	}
-	wanted := map[string]v1alpha1.SecretClaimSpec{}
-	for _, request := range parsed.Requests {
-		if request.Claim == "" {
-			wanted[request.ClaimName()] = request.ClaimSpec()
-		}
+	home, err := a.home(ctx, workload.GetNamespace())
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	wanted, refused := want(parsed.Requests, home)
+	for _, refusal := range refused {
+		a.Events.Eventf(workload, nil, corev1.EventTypeWarning, v1alpha1.ReasonAnnotationNotAllowed, "Claim", "%s", refusal)
 	}
 	if err := a.take(ctx, workload, wanted); err != nil {
 		return reconcile.Result{}, err
 	}
-	kept, err := a.letGo(ctx, workload, wanted)
+	// A claim that was made before the environment said otherwise is named
+	// still, so it stays, with its last good value. It says itself why it is
+	// not read any more.
+	named := map[string]bool{}
+	for _, request := range parsed.Requests {
+		named[request.ClaimName()] = true
+	}
+	kept, err := a.letGo(ctx, workload, named)
 	if kept {
 		return reconcile.Result{RequeueAfter: lookAgain}, err
 	}
 	return reconcile.Result{}, err
+}
+
+// home is the environment of a namespace. One in two environments counts as one
+// in none: its claims are made, and say of themselves that both refuse them.
+func (a *Annotated) home(ctx context.Context, namespace string) (*v1alpha1.Environment, error) {
+	has, environments, err := surroundings(ctx, a.Client, namespace)
+	if err != nil {
+		return nil, err
+	}
+	home, err := environment.Home(environments, namespace, has)
+	if err != nil {
+		return nil, nil //nolint:nilerr // the claim tells it
+	}
+	return home, nil
+}
+
+// want is the claims to make for some requests, by name, and why others are
+// not made.
+func want(requests []annotation.Request, home *v1alpha1.Environment) (wanted map[string]v1alpha1.SecretClaimSpec, refused []error) {
+	wanted = map[string]v1alpha1.SecretClaimSpec{}
+	for _, request := range requests {
+		err := environment.CheckAnnotation(home, environment.Ask(request.Claim != ""))
+		switch {
+		case err != nil:
+			refused = append(refused, fmt.Errorf("annotation %s%s: %w", annotation.SecretPrefix, request.Name, err))
+		case request.Claim == "":
+			wanted[request.ClaimName()] = request.ClaimSpec()
+		}
+	}
+	return wanted, refused
 }
 
 // madeByAnother says that a pod or a Job belongs to a workload that is looked
@@ -177,7 +217,7 @@ func (a *Annotated) share(ctx context.Context, workload client.Object, claim *v1
 // live pod of its namespace names any more, and deletes those that have no
 // owner left. Pods of an older template keep their claim, and so their Secret;
 // kept says that there is such a claim.
-func (a *Annotated) letGo(ctx context.Context, workload client.Object, wanted map[string]v1alpha1.SecretClaimSpec) (kept bool, err error) {
+func (a *Annotated) letGo(ctx context.Context, workload client.Object, named map[string]bool) (kept bool, err error) {
 	var claims v1alpha1.SecretClaimList
 	err = a.Client.List(ctx, &claims, client.InNamespace(workload.GetNamespace()),
 		client.MatchingLabels{v1alpha1.LabelMadeFrom: v1alpha1.MadeFromAnnotation})
@@ -186,7 +226,7 @@ func (a *Annotated) letGo(ctx context.Context, workload client.Object, wanted ma
 	}
 	for i := range claims.Items {
 		claim := &claims.Items[i]
-		if _, needed := wanted[claim.Name]; needed || !owns(workload, claim) {
+		if named[claim.Name] || !owns(workload, claim) {
 			continue
 		}
 		used, err := a.usedByPods(ctx, claim)

@@ -53,19 +53,11 @@ type Gatherer struct {
 // gather collects the facts about one claim.
 func (g Gatherer) gather(ctx context.Context, claim *v1alpha1.SecretClaim) (facts, error) {
 	gathered := facts{claim: claim, stores: map[string]*v1alpha1.ClusterSecretStore{}, allowed: g.Allowed}
-	namespace := &metav1.PartialObjectMetadata{}
-	namespace.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
-	if err := g.Cache.Get(ctx, client.ObjectKey{Name: claim.Namespace}, namespace, client.UnsafeDisableDeepCopy); client.IgnoreNotFound(err) != nil {
-		return facts{}, fmt.Errorf("looking up namespace %s: %w", claim.Namespace, err)
+	var err error
+	if gathered.namespace, gathered.environments, err = surroundings(ctx, g.Cache, claim.Namespace); err != nil {
+		return facts{}, err
 	}
-	gathered.namespace = namespace.Labels
-
-	var environments v1alpha1.EnvironmentList
-	if err := g.Cache.List(ctx, &environments, client.UnsafeDisableDeepCopy); err != nil {
-		return facts{}, fmt.Errorf("listing environments: %w", err)
-	}
-	gathered.environments = environments.Items
-	for _, candidate := range environments.Items {
+	for _, candidate := range gathered.environments {
 		for _, name := range candidate.Spec.Stores {
 			if err := g.addStore(ctx, gathered.stores, name); err != nil {
 				return facts{}, err
@@ -83,6 +75,26 @@ func (g Gatherer) gather(ctx context.Context, claim *v1alpha1.SecretClaim) (fact
 		}
 	}
 	return gathered, nil
+}
+
+// surroundings are a namespace's labels, and all environments: what
+// environment.Home chooses by.
+func surroundings(ctx context.Context, cache client.Reader, name string) (labels.Set, []v1alpha1.Environment, error) {
+	namespace := namespaceMeta()
+	if err := cache.Get(ctx, client.ObjectKey{Name: name}, namespace, client.UnsafeDisableDeepCopy); client.IgnoreNotFound(err) != nil {
+		return nil, nil, fmt.Errorf("looking up namespace %s: %w", name, err)
+	}
+	var environments v1alpha1.EnvironmentList
+	if err := cache.List(ctx, &environments, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, nil, fmt.Errorf("listing environments: %w", err)
+	}
+	return namespace.Labels, environments.Items, nil
+}
+
+func namespaceMeta() *metav1.PartialObjectMetadata {
+	namespace := &metav1.PartialObjectMetadata{}
+	namespace.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
+	return namespace
 }
 
 // namesOwnStore says that a claim asks for a SecretStore of its namespace.
@@ -124,6 +136,12 @@ func resolve(facts facts) (plan, error) {
 // resolveInside is for a namespace in an environment: the environment's stores,
 // and what its paths allow.
 func resolveInside(facts facts, home *v1alpha1.Environment) (plan, error) {
+	if facts.claim.Labels[v1alpha1.LabelMadeFrom] == v1alpha1.MadeFromAnnotation {
+		if err := environment.CheckAnnotation(home, environment.AsksForPath); err != nil {
+			return plan{}, &Refusal{Reason: v1alpha1.ReasonAnnotationNotAllowed, Cause: err,
+				Message: "made from an annotation: " + err.Error() + "; the last good value stays"}
+		}
+	}
 	rules, err := environment.Compile(home)
 	if err != nil {
 		return plan{}, because(v1alpha1.ReasonPathInvalid, "environment "+home.Name, err)
@@ -179,34 +197,14 @@ func (p plan) asking(claim *v1alpha1.SecretClaim, find func(path string) (provid
 
 // homeOf is the one environment that selects the claim's namespace, or nil.
 func homeOf(facts facts) (*v1alpha1.Environment, *Refusal) {
-	var homes []*v1alpha1.Environment
-	for i := range facts.environments {
-		candidate := &facts.environments[i]
-		selector, err := metav1.LabelSelectorAsSelector(&candidate.Spec.NamespaceSelector)
-		if err != nil {
-			return nil, because(v1alpha1.ReasonNoEnvironment, "environment "+candidate.Name+" spec.namespaceSelector", err)
-		}
-		// An empty selector would put every namespace of the cluster into one
-		// environment: more likely a mistake than a wish.
-		if !selector.Empty() && selector.Matches(facts.namespace) {
-			homes = append(homes, candidate)
-		}
+	home, err := environment.Home(facts.environments, facts.claim.Namespace, facts.namespace)
+	switch {
+	case errors.Is(err, environment.ErrTwo):
+		return nil, &Refusal{Reason: v1alpha1.ReasonTwoEnvironments, Message: err.Error(), Cause: err}
+	case err != nil:
+		return nil, &Refusal{Reason: v1alpha1.ReasonNoEnvironment, Message: err.Error(), Cause: err}
 	}
-	switch len(homes) {
-	case 1:
-		return homes[0], nil
-	case 0:
-		return nil, nil
-	default:
-		var names []string
-		for _, home := range homes {
-			names = append(names, home.Name)
-		}
-		slices.Sort(names)
-		return nil, refuse(v1alpha1.ReasonTwoEnvironments,
-			"namespace %s is in the environments %s, and so all of them refuse it; change its labels or their spec.namespaceSelector",
-			facts.claim.Namespace, strings.Join(names, " and "))
-	}
+	return home, nil
 }
 
 // ownStoreOf is the SecretStore that a claim outside environments names.

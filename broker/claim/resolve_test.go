@@ -57,6 +57,14 @@ func TestAClaimInOrderIsResolved(t *testing.T) {
 	}
 }
 
+func TestAClaimThatPeopleWroteIsResolvedWhateverAnnotationsMay(t *testing.T) {
+	for _, policy := range []v1alpha1.AnnotationPolicy{"", v1alpha1.AnnotationsAllow, v1alpha1.AnnotationsExistingClaimsOnly, v1alpha1.AnnotationsDeny} {
+		if _, err := resolve(world(func(f *facts) { f.environments[0].Spec.Annotations = policy })); err != nil {
+			t.Errorf("%q: %v", policy, err)
+		}
+	}
+}
+
 // outside is the facts of a cluster with an environment that namespace pay is
 // not in, and a claim there that names its own store and is in order.
 func outside(breaks ...func(*facts)) facts {
@@ -166,6 +174,14 @@ func TestWhyAClaimIsRefused(t *testing.T) {
 			f.claim.Spec.StoreRef = &v1alpha1.StoreRef{Kind: v1alpha1.KindSecretStore, Name: "vault"}
 			f.own = &v1alpha1.SecretStore{ObjectMeta: metav1.ObjectMeta{Namespace: "pay", Name: "vault"}}
 		}, v1alpha1.ReasonStoreNotAllowed, "spec.storeRef.kind"},
+		{"it was made from an annotation, and these may name existing claims only", func(f *facts) {
+			f.claim.Labels = map[string]string{v1alpha1.LabelMadeFrom: v1alpha1.MadeFromAnnotation}
+			f.environments[0].Spec.Annotations = v1alpha1.AnnotationsExistingClaimsOnly
+		}, v1alpha1.ReasonAnnotationNotAllowed, "environment prod takes only claims that are there"},
+		{"it was made from an annotation, and these are denied", func(f *facts) {
+			f.claim.Labels = map[string]string{v1alpha1.LabelMadeFrom: v1alpha1.MadeFromAnnotation}
+			f.environments[0].Spec.Annotations = v1alpha1.AnnotationsDeny
+		}, v1alpha1.ReasonAnnotationNotAllowed, "the last good value stays"},
 		{"its store is not there", func(f *facts) { f.claim.Spec.StoreRef = &v1alpha1.StoreRef{Name: "spare"} },
 			v1alpha1.ReasonStoreNotFound, "spare"},
 		{"its store does not admit the namespace", func(f *facts) {

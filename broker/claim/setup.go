@@ -5,7 +5,9 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
@@ -46,8 +48,6 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr manager.Manager, 
 	}
 	secrets := &metav1.PartialObjectMetadata{}
 	secrets.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
-	namespaces := &metav1.PartialObjectMetadata{}
-	namespaces.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
 
 	ofSecret := asOwed(func(ctx context.Context, secret client.Object) []reconcile.Request {
 		return r.requests(ctx, wakeNobody, client.InNamespace(secret.GetNamespace()), client.MatchingFields{byTarget: secret.GetName()})
@@ -65,7 +65,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr manager.Manager, 
 		Named("claim").
 		For(&v1alpha1.SecretClaim{}, builder.WithPredicates(r.noticing(predicate.GenerationChangedPredicate{}))).
 		WatchesMetadata(secrets, ofSecret).
-		WatchesMetadata(namespaces, ofNamespace, builder.WithPredicates(changesOnly(predicate.LabelChangedPredicate{}))).
+		WatchesMetadata(namespaceMeta(), ofNamespace, builder.WithPredicates(changesOnly(predicate.LabelChangedPredicate{}))).
 		Watches(&v1alpha1.Environment{}, all, builder.WithPredicates(changesOnly(predicate.GenerationChangedPredicate{}))).
 		Watches(&v1alpha1.ClusterSecretStore{}, all, builder.WithPredicates(changesOnly(predicate.GenerationChangedPredicate{}))).
 		Watches(&v1alpha1.SecretStore{}, ofOwnStore, builder.WithPredicates(changesOnly(predicate.GenerationChangedPredicate{}))).
@@ -138,6 +138,31 @@ func ownersOf(kind schema.GroupVersionKind) handler.MapFunc {
 	}
 }
 
+// asking lists the workloads of the kind whose annotations ask for a secret.
+func (a *Annotated) asking(ctx context.Context, options ...client.ListOption) []reconcile.Request {
+	list, err := a.Client.Scheme().New(a.Kind.GroupVersion().WithKind(a.Kind.Kind + "List"))
+	if err != nil {
+		return nil // unreachable: the scheme has a list of every kind that is watched
+	}
+	// Only looked at, and there may be all pods of the cluster.
+	options = append(options, client.UnsafeDisableDeepCopy)
+	if err := a.Client.List(ctx, list.(client.ObjectList), options...); err != nil {
+		return nil // unreachable: the list is the cache's own
+	}
+	var requests []reconcile.Request
+	err = meta.EachListItem(list, func(item runtime.Object) error {
+		workload, is := item.(client.Object)
+		if is && annotation.Asks(TemplateAnnotations(workload)) && !madeByAnother(workload) {
+			requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(workload)})
+		}
+		return nil
+	})
+	if err != nil {
+		return nil // unreachable: it is a list
+	}
+	return requests
+}
+
 // SetupAnnotated has the claims of annotated workloads made, for every kind.
 func SetupAnnotated(mgr manager.Manager, recorder events.EventRecorder) error {
 	asks := predicate.NewPredicateFuncs(func(object client.Object) bool {
@@ -153,9 +178,19 @@ func SetupAnnotated(mgr manager.Manager, recorder events.EventRecorder) error {
 			},
 			DeleteFunc: func(event.DeleteEvent) bool { return false },
 		}
+		// What an environment takes decides which claims are made, and so does
+		// a label that puts a namespace into another one.
+		everywhere := handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, _ client.Object) []reconcile.Request {
+			return annotated.asking(ctx)
+		})
+		inNamespace := handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, namespace client.Object) []reconcile.Request {
+			return annotated.asking(ctx, client.InNamespace(namespace.GetName()))
+		})
 		err := builder.ControllerManagedBy(mgr).
 			Named("annotated-"+kind.Kind).
 			For(empty, builder.WithPredicates(relevant)).
+			Watches(&v1alpha1.Environment{}, everywhere, builder.WithPredicates(changesOnly(predicate.GenerationChangedPredicate{}))).
+			WatchesMetadata(namespaceMeta(), inNamespace, builder.WithPredicates(changesOnly(predicate.LabelChangedPredicate{}))).
 			Watches(&v1alpha1.SecretClaim{}, handler.EnqueueRequestsFromMapFunc(ownersOf(kind)),
 				builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 			WithOptions(controller.Options{MaxConcurrentReconciles: 4}).

@@ -25,8 +25,15 @@ type Claims interface {
 // ErrNoClaim: an annotation names a SecretClaim that is not there.
 var ErrNoClaim = errors.New("no such SecretClaim")
 
+// Environments reads Environments, and namespaces as metadata. A client.Reader
+// is one.
+type Environments interface {
+	Claims
+	List(ctx context.Context, list client.ObjectList, options ...client.ListOption) error
+}
+
 // Handler answers admission requests for pods. It reads SecretClaims and
-// writes nothing, so its configuration says sideEffects: None.
+// environments, and writes nothing, so its configuration says sideEffects: None.
 type Handler struct {
 	// Decoder of pods; required.
 	Decoder admission.Decoder
@@ -34,8 +41,12 @@ type Handler struct {
 	// Claims as a cache has them; required.
 	Claims Claims
 
-	// Live is asked for a claim that a pod names and the cache does not have:
-	// one apply often brings both, and the cache is some milliseconds behind.
+	// Environments as a cache has them; required.
+	Environments Environments
+
+	// Live is asked for a claim that a pod names, and for the pod's namespace,
+	// where the cache does not have them: one apply often brings them together
+	// with the pod, and the cache is some milliseconds behind.
 	// Nil for none.
 	Live Claims
 
@@ -65,6 +76,13 @@ func (h *Handler) Handle(ctx context.Context, request admission.Request) admissi
 	}
 	// A pod that a controller makes has no name and no namespace of its own
 	// yet; the request has both as far as they are known.
+	home, err := h.home(ctx, request.Namespace)
+	if err != nil {
+		return admission.Errored(http.StatusServiceUnavailable, err)
+	}
+	if err := checkEnvironment(home, pod.Annotations, wanted.Requests); err != nil {
+		return admission.Denied(err.Error())
+	}
 	targets, err := h.targets(ctx, request.Namespace, wanted.Requests)
 	if errors.Is(err, ErrNoClaim) {
 		return admission.Denied(err.Error())

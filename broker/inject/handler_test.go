@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/privyseal/privyseal/broker/inject"
@@ -49,13 +50,20 @@ func claim(name, target string, synced bool, sequence int64) *v1alpha1.SecretCla
 	return claim
 }
 
-func handler(t *testing.T, cached, live claims) *inject.Handler {
+// handler has the claims given, and the namespaces and environments around.
+func handler(t *testing.T, cached, live claims, around ...client.Object) *inject.Handler {
 	t.Helper()
 	scheme := runtime.NewScheme()
 	if err := corev1.AddToScheme(scheme); err != nil {
 		t.Fatal(err)
 	}
-	h := &inject.Handler{Decoder: admission.NewDecoder(scheme), Claims: cached}
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	h := &inject.Handler{
+		Decoder: admission.NewDecoder(scheme), Claims: cached,
+		Environments: fake.NewClientBuilder().WithScheme(scheme).WithObjects(around...).Build(),
+	}
 	if live != nil {
 		h.Live = live
 	}
@@ -121,6 +129,70 @@ func TestHandlerDenies(t *testing.T) {
 		response := handler(t, row.cached, claims{}).Handle(t.Context(), review(t, row.pod))
 		if response.Allowed || response.Result.Code != row.code || !strings.Contains(response.Result.Message, row.says) {
 			t.Errorf("%s: %v, not %d %q", sentence, response.Result, row.code, row.says)
+		}
+	}
+}
+
+// environmentOf selects namespace pay.
+func environmentOf(name string, annotations v1alpha1.AnnotationPolicy, delivery ...v1alpha1.Delivery) *v1alpha1.Environment {
+	return &v1alpha1.Environment{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: v1alpha1.EnvironmentSpec{
+		NamespaceSelector: metav1.LabelSelector{MatchLabels: map[string]string{"stage": "live"}},
+		Annotations:       annotations, Delivery: delivery,
+	}}
+}
+
+func TestHandlerHeedsTheEnvironment(t *testing.T) {
+	const deny, existing, allow = v1alpha1.AnnotationsDeny, v1alpha1.AnnotationsExistingClaimsOnly, v1alpha1.AnnotationsAllow
+	const files, variables = v1alpha1.DeliverVolume, v1alpha1.DeliverEnv
+	for sentence, row := range map[string]struct {
+		environment *v1alpha1.Environment
+		pod         *corev1.Pod
+		says        []string // nothing: the pod is taken
+	}{
+		"one that says nothing takes a path":             {environmentOf("prod", ""), podOf("secret.db: db"), nil},
+		"one that allows takes a path":                   {environmentOf("prod", allow), podOf("secret.db: db", "env.db: *"), nil},
+		"one for existing claims takes one":              {environmentOf("prod", existing), podOf("secret.db: claim:db"), nil},
+		"one for existing claims refuses a path":         {environmentOf("prod", existing), podOf("secret.db: db"), []string{"annotation privyseal.io/secret.db:", "environment prod", `write "claim:NAME"`}},
+		"one for existing claims names each of its kind": {environmentOf("prod", existing), podOf("secret.a: a", "secret.db: claim:db", "secret.c: c"), []string{"secret.a:", "secret.c:"}},
+		"one that denies refuses a path":                 {environmentOf("prod", deny), podOf("secret.db: db"), []string{"annotation privyseal.io/secret.db:", "environment prod takes no annotations", "make a SecretClaim"}},
+		"one that denies refuses an existing claim":      {environmentOf("prod", deny), podOf("secret.db: claim:db"), []string{"environment prod takes no annotations"}},
+		"one that denies does not ask for a claim first": {environmentOf("prod", deny), podOf("secret.db: claim:pg"), []string{"environment prod takes no annotations"}},
+		"files only takes files":                         {environmentOf("prod", "", files), podOf("secret.db: db", "volume.db: /x"), nil},
+		"files only takes the default":                   {environmentOf("prod", "", files), podOf("secret.db: db"), nil},
+		"files only refuses variables":                   {environmentOf("prod", "", files), podOf("secret.db: db", "env.db: *"), []string{"annotation privyseal.io/env.db:", "environment prod gives secrets as volume only", "/etc/secrets/db"}},
+		"variables only takes variables":                 {environmentOf("prod", "", variables), podOf("secret.db: db", "env.db: *"), nil},
+		"variables only refuses files":                   {environmentOf("prod", "", variables), podOf("secret.db: db", "env.db: *", "volume.db: /x"), []string{"annotation privyseal.io/volume.db:", "as env only", "write privyseal.io/env.db"}},
+		"variables only refuses files by default":        {environmentOf("prod", "", variables), podOf("secret.db: db"), []string{"annotation privyseal.io/secret.db:", "as env only", "without privyseal.io/env.db"}},
+		"both ways takes both":                           {environmentOf("prod", "", variables, files), podOf("secret.db: db", "env.db: *", "volume.db: /x"), nil},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			pay := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "pay", Labels: map[string]string{"stage": "live"}}}
+			response := handler(t, claims{"pay/db": claim("db", "", true, 1)}, nil, pay, row.environment).Handle(t.Context(), review(t, row.pod))
+			if response.Allowed != (row.says == nil) {
+				t.Fatalf("%v", response.Result)
+			}
+			for _, words := range row.says {
+				if !strings.Contains(response.Result.Message, words) || response.Result.Code != 403 {
+					t.Errorf("%v, without %q", response.Result, words)
+				}
+			}
+		})
+	}
+}
+
+// Where it is not known which environment a pod is in, it is let through, and
+// its claim says so.
+func TestHandlerLetsThroughWhatIsInNoEnvironmentOrTwo(t *testing.T) {
+	pay := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "pay", Labels: map[string]string{"stage": "live"}}}
+	other := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "pay"}}
+	deny := environmentOf("prod", v1alpha1.AnnotationsDeny)
+	for sentence, around := range map[string][]client.Object{
+		"none":                            {other, deny},
+		"two":                             {pay, deny, environmentOf("other", v1alpha1.AnnotationsDeny)},
+		"none, for there is no namespace": {deny},
+	} {
+		if response := handler(t, nil, nil, around...).Handle(t.Context(), review(t, podOf("secret.db: db"))); !response.Allowed {
+			t.Errorf("%s: %v", sentence, response.Result)
 		}
 	}
 }

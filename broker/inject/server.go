@@ -40,7 +40,8 @@ const DefaultListenAddress = ":9443"
 // Config of the webhook's server. What it does takes these rights, and no
 // others:
 //
-//   - everywhere: get, list, watch secretclaims.privyseal.io;
+//   - everywhere: get, list, watch secretclaims.privyseal.io,
+//     environments.privyseal.io and namespaces (metadata only);
 //   - get, patch mutatingwebhookconfigurations, by the name ConfigurationName;
 //   - in Namespace: get, update secrets, by the name CASecretName; create
 //     leases; get, update leases, by the name ServiceName.
@@ -133,7 +134,7 @@ func NewServer(config Config) (*Server, error) {
 	if err := mgr.Add(certificates); err != nil {
 		return nil, fmt.Errorf("adding the webhook's certificates: %w", err)
 	}
-	synced, err := claimsSynced(mgr)
+	checks, err := watched(mgr)
 	if err != nil {
 		return nil, err
 	}
@@ -141,20 +142,19 @@ func NewServer(config Config) (*Server, error) {
 	server = mgr.GetWebhookServer()
 	server.Register(Path, &admission.Webhook{
 		Handler: &Handler{
-			Decoder:  admission.NewDecoder(scheme),
-			Claims:   mgr.GetClient(),
-			Live:     mgr.GetAPIReader(),
-			Sidecars: config.Sidecars,
+			Decoder:      admission.NewDecoder(scheme),
+			Claims:       mgr.GetClient(),
+			Environments: mgr.GetClient(),
+			Live:         mgr.GetAPIReader(),
+			Sidecars:     config.Sidecars,
 		},
 		LogConstructor: func(_ logr.Logger, request *admission.Request) logr.Logger {
 			return admission.DefaultLogConstructor(mgr.GetLogger(), request)
 		},
 	})
-	for name, check := range map[string]healthz.Checker{
-		"claims":      synced,
-		"certificate": func(*http.Request) error { return certificates.Ready() },
-		"webhook":     server.StartedChecker(),
-	} {
+	checks["certificate"] = func(*http.Request) error { return certificates.Ready() }
+	checks["webhook"] = server.StartedChecker()
+	for name, check := range checks {
 		if err := mgr.AddReadyzCheck(name, check); err != nil {
 			return nil, fmt.Errorf("adding readiness check %s: %w", name, err)
 		}
@@ -227,9 +227,12 @@ func newManager(config Config, scheme *runtime.Scheme, server webhook.Server) (m
 		Scheme:        scheme,
 		Logger:        config.Log,
 		WebhookServer: server,
-		Cache: cache.Options{ByObject: map[client.Object]cache.ByObject{
-			&v1alpha1.SecretClaim{}: {Transform: keepTarget},
-		}},
+		Cache: cache.Options{
+			DefaultTransform: cache.TransformStripManagedFields(),
+			ByObject: map[client.Object]cache.ByObject{
+				&v1alpha1.SecretClaim{}: {Transform: keepTarget},
+			},
+		},
 		Metrics:                metricsserver.Options{BindAddress: orNone(config.MetricsAddress)},
 		HealthProbeBindAddress: orNone(config.ProbeAddress),
 	})
@@ -267,17 +270,26 @@ func keepTarget(object any) (any, error) {
 	}, nil
 }
 
-// claimsSynced starts to watch claims with the manager, and says whether they
-// are all there.
-func claimsSynced(mgr manager.Manager) (healthz.Checker, error) {
-	informer, err := mgr.GetCache().GetInformer(context.Background(), &v1alpha1.SecretClaim{}, cache.BlockUntilSynced(false))
-	if err != nil {
-		return nil, fmt.Errorf("watching SecretClaims: %w", err)
-	}
-	return func(*http.Request) error {
-		if !informer.HasSynced() {
-			return errors.New("SecretClaims are not all read yet")
+// watched starts to watch, with the manager, what pods are judged by, and says
+// of each kind whether all of it is there: an environment that was not read yet
+// would refuse nothing.
+func watched(mgr manager.Manager) (map[string]healthz.Checker, error) {
+	namespaces := &metav1.PartialObjectMetadata{}
+	namespaces.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
+	checks := map[string]healthz.Checker{}
+	for name, kind := range map[string]client.Object{
+		"claims": &v1alpha1.SecretClaim{}, "environments": &v1alpha1.Environment{}, "namespaces": namespaces,
+	} {
+		informer, err := mgr.GetCache().GetInformer(context.Background(), kind, cache.BlockUntilSynced(false))
+		if err != nil {
+			return nil, fmt.Errorf("watching %s: %w", name, err)
 		}
-		return nil
-	}, nil
+		checks[name] = func(*http.Request) error {
+			if !informer.HasSynced() {
+				return errors.New("they are not all read yet")
+			}
+			return nil
+		}
+	}
+	return checks, nil
 }

@@ -70,6 +70,9 @@ const (
 	// ReasonMetadataNotAllowed: template.metadata sets a key that other
 	// controllers trust, and the environment does not list it.
 	ReasonMetadataNotAllowed = "MetadataNotAllowed"
+	// ReasonAnnotationNotAllowed: the claim was made from an annotation, and its
+	// environment's spec.annotations no longer allows that.
+	ReasonAnnotationNotAllowed = "AnnotationNotAllowed"
 	// ReasonTargetRefused: the target's name, type or namespace is one that no
 	// claim may write.
 	ReasonTargetRefused = "TargetRefused"

@@ -70,7 +70,52 @@ type EnvironmentSpec struct {
 	// +listType=atomic
 	// +optional
 	TargetMetadata []string `json:"targetMetadata,omitempty"`
+
+	// Annotations is what the annotation privyseal.io/secret.NAME of a pod may
+	// ask for. Allow: a path, which makes a claim, or a claim that is there.
+	// ExistingClaimsOnly: only "claim:NAME", so that whoever may make pods
+	// cannot read every path of the environment by that alone. Deny: nothing;
+	// pods that ask are refused. Pods that run are left alone; a claim that was
+	// made from an annotation is kept with its last good value, and not read
+	// again while this does not allow it. Default: Allow.
+	//
+	// +optional
+	Annotations AnnotationPolicy `json:"annotations,omitempty"`
+
+	// Delivery is how annotations may give secrets to pods: volume for files,
+	// env for variables. It is a guard rail for annotations: whoever writes a
+	// pod can still name any Secret of the namespace in env, envFrom or a
+	// volume by hand. Default: both.
+	//
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=2
+	// +listType=set
+	// +optional
+	Delivery []Delivery `json:"delivery,omitempty"`
 }
+
+// AnnotationPolicy is what annotations on pods may ask for.
+//
+// +kubebuilder:validation:Enum=Allow;ExistingClaimsOnly;Deny
+type AnnotationPolicy string
+
+// What annotations on pods may ask for.
+const (
+	AnnotationsAllow              AnnotationPolicy = "Allow"
+	AnnotationsExistingClaimsOnly AnnotationPolicy = "ExistingClaimsOnly"
+	AnnotationsDeny               AnnotationPolicy = "Deny"
+)
+
+// Delivery is a way in which a pod gets a secret.
+//
+// +kubebuilder:validation:Enum=volume;env
+type Delivery string
+
+// The ways in which a pod gets a secret.
+const (
+	DeliverVolume Delivery = "volume"
+	DeliverEnv    Delivery = "env"
+)
 
 // EnvironmentList is a list of Environments.
 //

@@ -103,8 +103,23 @@ func TestTheWebhookReadsNoSecretButItsOwnAuthority(t *testing.T) {
 	}
 }
 
+func TestTheWebhookReadsWhatItJudgesPodsByAndWritesNoneOfIt(t *testing.T) {
+	for _, name := range []string{"default", "namespaced", "all given"} {
+		t.Run(name, func(t *testing.T) {
+			rights := rightsOf(t, rendered(t, sets[name]), "privyseal-webhook")
+			for _, resource := range []string{"secretclaims", "environments", "namespaces"} {
+				if !slices.ContainsFunc(rights, func(r right) bool {
+					return r.where == "" && slices.Equal(r.Resources, []string{resource}) && slices.Equal(r.Verbs, []string{"get", "list", "watch"})
+				}) {
+					t.Errorf("%s: no right to read it, or one to write it", resource)
+				}
+			}
+		})
+	}
+}
+
 func TestWithNamespacesOnlyReadingWhatHoldsNoSecretIsClusterWide(t *testing.T) {
-	allowed := []string{"namespaces", "environments", "clustersecretstores", "clustersecretstores/status"}
+	allowed := []string{"namespaces", "environments", "clustersecretstores", "clustersecretstores/status", "mutatingwebhookconfigurations"}
 	objects := rendered(t, sets["namespaced"])
 	for _, r := range rightsOf(t, objects, "privyseal") {
 		for _, resource := range r.Resources {
