@@ -361,7 +361,7 @@ func isWord(word string) bool {
 func isPlain(key string) bool {
 	switch key {
 	case Containers, Restart, InjectedContainers,
-		v1alpha1.AnnotationRestartedFor, v1alpha1.AnnotationStartedWith,
+		v1alpha1.AnnotationRestartedFor, v1alpha1.AnnotationInjectedFor, v1alpha1.AnnotationStartedWith,
 		v1alpha1.AnnotationRevisions:
 		return true
 	}

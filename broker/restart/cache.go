@@ -36,19 +36,25 @@ func ByObject() map[client.Object]cache.ByObject {
 }
 
 // KeepPod is a cache.TransformFunc that leaves of a pod its identity, owner,
-// times, phase and our annotations, and of its spec a single container that
-// reads the same Secrets: ReadsOf says the same of it. Applying it twice
-// changes nothing.
+// times, phase, the hash of its template and our annotations. Of its spec it
+// leaves a single container without a name that reads the same Secrets, so that
+// ReadsOf says the same of it; beside that the names of variables in containers
+// that take whole Secrets as such, and the volumes that the webhook puts in.
+// Applying it twice changes nothing.
 func KeepPod(object any) (any, error) {
 	pod, is := object.(*corev1.Pod)
 	if !is {
 		return object, nil // a tombstone, or a pod's metadata
 	}
-	return &corev1.Pod{
+	kept := &corev1.Pod{
 		ObjectMeta: keepMeta(&pod.ObjectMeta),
 		Spec:       ReadsOf(&pod.Spec).spec(),
 		Status:     corev1.PodStatus{Phase: pod.Status.Phase},
-	}, nil
+	}
+	kept.Spec.Containers = append(kept.Spec.Containers, keepVariables(&pod.Spec)...)
+	kept.Spec.Volumes = keepVolumes(&pod.Spec)
+	keepHash(&pod.ObjectMeta, &kept.ObjectMeta)
+	return kept, nil
 }
 
 // KeepMetadata is a cache.TransformFunc that leaves of metadata the identity,
@@ -117,11 +123,13 @@ func keepOurs(all map[string]string) map[string]string {
 	return ours
 }
 
-// Indexes of the cache: the pods that read a Secret, by its name, and pods and
-// ReplicaSets by the UID of their controller.
+// Indexes of the cache: the pods that read a Secret, by its name; pods and
+// ReplicaSets by the UID of their controller; and the pods whose annotations
+// ask for a claim, by its name, or for any.
 const (
 	indexReads = "privyseal.io/reads"
 	indexOwner = "privyseal.io/owner"
+	indexAsks  = "privyseal.io/asks"
 )
 
 func addIndexes(ctx context.Context, indexer client.FieldIndexer) error {
@@ -138,6 +146,7 @@ func addIndexes(ctx context.Context, indexer client.FieldIndexer) error {
 		by   client.IndexerFunc
 	}{
 		{&corev1.Pod{}, indexReads, readsOf},
+		{&corev1.Pod{}, indexAsks, asksOf},
 		{&corev1.Pod{}, indexOwner, ownerUID},
 		{replicaSetMeta(), indexOwner, ownerUID},
 	} {

@@ -53,6 +53,11 @@ type Config struct {
 	// start it is called for every target that is read. Nil: nobody is told.
 	Settled func(target types.NamespacedName)
 
+	// Webhook is the name of the MutatingWebhookConfiguration by which pods get
+	// the secrets that they ask for. Empty: there is none, and no pod is
+	// replaced for lacking one.
+	Webhook string
+
 	// Registerer takes the metrics, once: give each Controller its own, or
 	// none. Nil: no metrics.
 	Registerer prometheus.Registerer
@@ -66,6 +71,8 @@ type Controller struct {
 	config  Config
 	quiet   *quiet
 	ledger  *ledger
+	without *without
+	reach   reach
 	metrics *metrics
 
 	// From the manager:
@@ -82,13 +89,14 @@ func New(config Config) *Controller {
 	if config.Clock == nil {
 		config.Clock = clock.RealClock{}
 	}
-	ledger := newLedger(config.Clock)
-	return &Controller{
+	c := &Controller{
 		config:  config,
 		quiet:   &quiet{clock: config.Clock, waiting: map[Workload]waiting{}},
-		ledger:  ledger,
-		metrics: newMetrics(ledger),
+		ledger:  newLedger(config.Clock),
+		without: &without{known: map[Workload]standing{}},
 	}
+	c.metrics = newMetrics(c)
+	return c
 }
 
 // SetupWithManager adds the controller, its watches and its indexes to a
@@ -101,7 +109,7 @@ func (c *Controller) SetupWithManager(mgr manager.Manager) error {
 	if err := c.metrics.register(c.config.Registerer); err != nil {
 		return fmt.Errorf("registering the metrics of restarts: %w", err)
 	}
-	c.gather = gatherer{mgr.GetCache()}
+	c.gather = gatherer{mgr.GetCache(), c.config.Webhook}
 	c.client, c.live = mgr.GetClient(), mgr.GetAPIReader()
 	c.events = mgr.GetEventRecorder(name)
 	b := builder.TypedControllerManagedBy[Workload](mgr).Named(name).
@@ -130,6 +138,7 @@ func (c *Controller) Reconcile(ctx context.Context, w Workload) (reconcile.Resul
 	if apierrors.IsNotFound(err) {
 		c.quiet.done(w)
 		c.tell(w, nil)
+		c.without.note(w, standing{})
 		return reconcile.Result{}, nil
 	}
 	if err != nil {
@@ -139,7 +148,13 @@ func (c *Controller) Reconcile(ctx context.Context, w Workload) (reconcile.Resul
 	if err != nil {
 		return reconcile.Result{}, err
 	}
+	if facts.injection() == InjectionWaits { // for an answer, as far as the caches can tell
+		if facts.Webhook.Answers, err = c.answers(ctx, facts.Webhook); err != nil {
+			return reconcile.Result{}, err
+		}
+	}
 	decision := Decide(facts)
+	c.tellLacks(w, s, facts, decision)
 	var next time.Duration
 	if between := len(facts.Pods) == 0 && s.wantsPods; !between {
 		next = c.tell(w, standings(facts, decision))
@@ -147,6 +162,9 @@ func (c *Controller) Reconcile(ctx context.Context, w Workload) (reconcile.Resul
 	wait, err := c.act(ctx, w, s, decision)
 	if err != nil {
 		return reconcile.Result{}, err
+	}
+	if decision.Injection == InjectionWaits {
+		wait = sooner(wait, askAgain)
 	}
 	return reconcile.Result{RequeueAfter: sooner(wait, next)}, nil
 }
@@ -164,7 +182,7 @@ func (c *Controller) act(ctx context.Context, w Workload, s shape, decision Deci
 	if wait := c.allowed(w, decision); wait > 0 {
 		return wait, nil
 	}
-	err := c.roll(ctx, w, s, decision.Patch)
+	err := c.roll(ctx, w, s, decision)
 	if errors.Is(err, errMoved) {
 		return lookAgain, nil
 	}

@@ -31,17 +31,34 @@ type Facts struct {
 	// Held says what keeps the workload from replacing its pods once its
 	// template is patched; empty, as Rolling, where nothing does.
 	Held Standing
+	// Webhook is what gives pods their secrets at admission; the zero value
+	// where nothing does that sees this namespace.
+	Webhook Webhook
+	// InjectedFor is the template's privyseal.io/injected-for.
+	InjectedFor string
 }
 
 // Pod is one live pod of the workload.
 type Pod struct {
 	Reads    Reads
 	Evidence Evidence
+	// Created in Unix seconds.
+	Created int64
+	// Template is the hash of the template that the pod was made from; alike
+	// for all pods where it is not known.
+	Template string
+	// InjectedFor is what the pod's template was patched for, if it was.
+	InjectedFor string
+	// Lacks are the secrets that the pod's annotations ask for, as the
+	// template's do, and that it does not have.
+	Lacks []Lack
 }
 
 // Target is a Secret of ours.
 type Target struct {
 	Revisions target.Revisions
+	// Claim is the name of its claim.
+	Claim string
 	// Restart is its claim's policy; empty means Auto.
 	Restart v1alpha1.RestartPolicy
 }
@@ -78,6 +95,10 @@ type Decision struct {
 	// covers every target of ours that the workload reads, so that one rollout
 	// serves all that changed.
 	Patch map[string]int64
+	// Injection says how it stands with pods that lack a secret.
+	Injection Injection
+	// InjectedFor is the template's next injected-for; empty: leave it.
+	InjectedFor string
 }
 
 // Stale is one target whose old content a live pod holds.
@@ -105,13 +126,21 @@ type Stale struct {
 //   - A target whose claim says Never is no cause. When the template is
 //     patched for another cause it is covered all the same, since the new pods
 //     do hold its present content.
+//   - That pods of the present template lack a secret they ask for is a cause
+//     too, once for a webhook configuration: see Injection.
 //   - Counters only move forward. Those of targets that nobody reads any more
 //     are dropped, or the line would grow with every renamed claim.
 //
-// It follows that a workload without live pods is never stale.
+// It follows that a workload without live pods is never stale, and never
+// restarted.
 func Decide(facts Facts) Decision {
 	decision := Decision{Stale: facts.stale()}
-	if !facts.Never && slices.ContainsFunc(decision.Stale, func(s Stale) bool { return s.Cause }) {
+	decision.Injection = facts.injection()
+	if decision.Injection == InjectionDue {
+		decision.InjectedFor = facts.Webhook.UID
+	}
+	stale := slices.ContainsFunc(decision.Stale, func(s Stale) bool { return s.Cause })
+	if !facts.Never && (stale || decision.InjectedFor != "") {
 		decision.Patch = facts.covering()
 	}
 	for i := range decision.Stale {
@@ -124,6 +153,9 @@ func Decide(facts Facts) Decision {
 // targets and keys: "db (password changed, sequence 1763800000)".
 func (d Decision) Causes() string {
 	var causes []string
+	if d.InjectedFor != "" {
+		causes = append(causes, "injection (pods run without a secret that they ask for)")
+	}
 	for _, stale := range d.Stale {
 		if stale.Cause {
 			causes = append(causes, fmt.Sprintf("%s (%s changed, sequence %d)", stale.Target, few(stale.Keys), stale.Sequence))

@@ -39,5 +39,11 @@
 //	apps          replicasets                            list, watch (metadata only)
 //	apps          deployments, statefulsets, daemonsets  get, list, watch, patch
 //	privyseal.io  secretclaims                           list, watch
+//	""            namespaces                             get, list, watch (metadata only)
 //	events.k8s.io events                                 create, patch
+//
+// and, where Config.Webhook is given,
+//
+//	admissionregistration.k8s.io mutatingwebhookconfigurations get, list, watch (by that name)
+//	discovery.k8s.io             endpointslices                list (where the webhook is)
 package restart

@@ -22,6 +22,8 @@ import (
 // returns is shared with the cache and must not be changed.
 type gatherer struct {
 	cache client.Reader
+	// webhook is the name of the webhook's configuration; "" for none.
+	webhook string
 }
 
 // workload is the workload as the cache shows it; the error says NotFound for
@@ -57,7 +59,13 @@ func (g gatherer) facts(ctx context.Context, w Workload, s shape) (Facts, error)
 			targets[name] = known
 		}
 	}
-	return s.facts(pods, targets), nil
+	facts := s.facts(pods, targets)
+	facts.keepAsked(s.template.Annotations)
+	if !facts.lacking() {
+		return facts, nil
+	}
+	facts.Webhook, err = g.hook(ctx, w.Namespace)
+	return facts, err
 }
 
 // pods that live and belong to the workload.
@@ -81,9 +89,19 @@ func (g gatherer) pods(ctx context.Context, w Workload, uid types.UID) ([]Pod, e
 			return nil, fmt.Errorf("listing the pods of %s: %w", w, err)
 		}
 		for i := range list.Items {
-			if pod := &list.Items[i]; live(pod) {
-				pods = append(pods, Pod{ReadsOf(&pod.Spec), EvidenceOf(pod)})
+			pod := &list.Items[i]
+			if !live(pod) {
+				continue
 			}
+			lacks, err := g.lacks(ctx, pod)
+			if err != nil {
+				return nil, err
+			}
+			pods = append(pods, Pod{
+				Reads: ReadsOf(&pod.Spec), Evidence: EvidenceOf(pod),
+				Created: pod.CreationTimestamp.Unix(), Template: hashOf(pod),
+				InjectedFor: pod.Annotations[v1alpha1.AnnotationInjectedFor], Lacks: lacks,
+			})
 		}
 	}
 	return pods, nil
@@ -121,7 +139,7 @@ func (g gatherer) target(ctx context.Context, name types.NamespacedName) (known 
 		log.FromContext(ctx).Info("Passing over a target whose history cannot be read", "target", name, "reason", err.Error())
 		return Target{}, false, nil
 	}
-	return Target{Revisions: revisions, Restart: claim.Spec.Restart}, true, nil
+	return Target{Revisions: revisions, Claim: claimName, Restart: claim.Spec.Restart}, true, nil
 }
 
 // consumers are the workloads of which a pod, live or not, reads the Secret.

@@ -16,7 +16,7 @@ import (
 	"github.com/privyseal/privyseal/broker/v1alpha1"
 )
 
-// fieldManager names us in the workload's managedFields, for one field.
+// fieldManager names us in the workload's managedFields, for our two fields.
 const fieldManager = "privyseal-restart"
 
 // errMoved: the workload is not what the decision was made on. Gather again.
@@ -42,23 +42,32 @@ func linePath() string {
 //   - With a line on the template, it tests that line and leaves everything
 //     else alone, so that a busy status does not get in the way.
 //   - Without one there is nothing to test, and the resourceVersion must be
-//     the one that was read.
+//     the one that was read. So it must where the patch is for pods that lack a
+//     secret, whose mark may not be there either.
 //
 // Both test the UID, or a workload that was deleted and made again under the
 // name could be mistaken for the one that was judged.
-func patchFor(s shape, line map[string]int64) client.Patch {
+func patchFor(s shape, line map[string]int64, injectedFor string) client.Patch {
 	text := annotation.FormatSequences(line)
-	if old, there := s.restartedFor(); there {
+	old, there := s.restartedFor()
+	if there && injectedFor == "" {
 		return client.RawPatch(types.JSONPatchType, encode([]operation{
 			{"test", "/metadata/uid", string(s.GetUID())},
 			{"test", linePath(), old},
 			{"replace", linePath(), text},
 		}))
 	}
+	annotations := map[string]string{}
+	if there || len(line) > 0 {
+		annotations[v1alpha1.AnnotationRestartedFor] = text
+	}
+	if injectedFor != "" {
+		annotations[v1alpha1.AnnotationInjectedFor] = injectedFor
+	}
 	return client.RawPatch(types.MergePatchType, encode(map[string]any{
 		"metadata": map[string]any{"uid": s.GetUID(), "resourceVersion": s.GetResourceVersion()},
 		"spec": map[string]any{"template": map[string]any{"metadata": map[string]any{
-			"annotations": map[string]string{v1alpha1.AnnotationRestartedFor: text}}}},
+			"annotations": annotations}}},
 	}))
 }
 
@@ -72,13 +81,13 @@ func encode(value any) []byte {
 
 // roll sends the patch. errMoved says that another look is needed; a workload
 // that is gone needs nothing any more.
-func (c *Controller) roll(ctx context.Context, w Workload, s shape, line map[string]int64) error {
+func (c *Controller) roll(ctx context.Context, w Workload, s shape, decision Decision) error {
 	// Asking for metadata only spares the answer's template.
 	object := &metav1.PartialObjectMetadata{}
 	object.SetGroupVersionKind(w.gvk())
 	object.SetNamespace(w.Namespace)
 	object.SetName(w.Name)
-	err := c.client.Patch(ctx, object, patchFor(s, line), client.FieldOwner(fieldManager))
+	err := c.client.Patch(ctx, object, patchFor(s, decision.Patch, decision.InjectedFor), client.FieldOwner(fieldManager))
 	switch {
 	case apierrors.IsConflict(err), apierrors.IsNotFound(err):
 		return errMoved

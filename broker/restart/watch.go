@@ -1,9 +1,9 @@
 package restart
 
 import (
-	"cmp"
 	"context"
 
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -17,15 +17,16 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
+	"github.com/privyseal/privyseal/broker/annotation"
 	"github.com/privyseal/privyseal/broker/target"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
 )
 
-// sources are what can make a workload stale or current: its targets, their
-// claims' restart policy, its pods, and itself. Each only says which workloads
+// sources are what can make a workload stale or current, or its pods lack what
+// they ask for: its targets, their claims, its pods, itself, and the webhook. Each only says which workloads
 // to look at; what to do is read off the caches.
 func (c *Controller) sources(from cache.Cache) []source.TypedSource[Workload] {
-	return []source.TypedSource[Workload]{
+	sources := []source.TypedSource[Workload]{
 		source.TypedFunc[Workload](c.keepQueue),
 		watch(from, secretMeta(), c.ofSecret, targetTurned()),
 		watch(from, &v1alpha1.SecretClaim{}, c.ofClaim, policyTurned()),
@@ -35,6 +36,10 @@ func (c *Controller) sources(from cache.Cache) []source.TypedSource[Workload] {
 		watch(from, &appsv1.StatefulSet{}, of[*appsv1.StatefulSet]("StatefulSet"), specTurned[*appsv1.StatefulSet]()),
 		watch(from, &appsv1.DaemonSet{}, of[*appsv1.DaemonSet]("DaemonSet"), specTurned[*appsv1.DaemonSet]()),
 	}
+	if c.config.Webhook != "" {
+		sources = append(sources, watch(from, &admissionregistrationv1.MutatingWebhookConfiguration{}, c.ofWebhook, c.webhookTurned()))
+	}
+	return sources
 }
 
 func watch[object client.Object](
@@ -54,12 +59,32 @@ func (c *Controller) ofSecret(ctx context.Context, secret *metav1.PartialObjectM
 	return c.consumersOrNone(ctx, types.NamespacedName{Namespace: secret.Namespace, Name: secret.Name})
 }
 
+// ofClaim are those whose pods read the claim's target, and those whose pods
+// ask for it: without its claim none of them counts as lacking it.
 func (c *Controller) ofClaim(ctx context.Context, claim *v1alpha1.SecretClaim) []Workload {
-	name := claim.Name
-	if claim.Spec.Target != nil {
-		name = cmp.Or(claim.Spec.Target.Name, name)
+	target := types.NamespacedName{Namespace: claim.Namespace, Name: targetOf(claim)}
+	return append(c.consumersOrNone(ctx, target), c.lackingOrNone(ctx, claim.Namespace, claim.Name)...)
+}
+
+func (c *Controller) ofWebhook(ctx context.Context, _ *admissionregistrationv1.MutatingWebhookConfiguration) []Workload {
+	return c.lackingOrNone(ctx, "", anyClaim)
+}
+
+// lackingOrNone are the workloads of which a pod lacks a claim, or any with
+// anyClaim.
+func (c *Controller) lackingOrNone(ctx context.Context, namespace, claim string) []Workload {
+	pods, err := c.gather.lackingPods(ctx, namespace, claim)
+	if err != nil {
+		log.FromContext(ctx).Error(err, "Finding the pods that lack a secret", "claim", claim)
 	}
-	return c.consumersOrNone(ctx, types.NamespacedName{Namespace: claim.Namespace, Name: name})
+	var workloads []Workload
+	for i := range pods {
+		w, belongs, err := c.gather.workloadOf(ctx, &pods[i])
+		if err == nil && belongs {
+			workloads = append(workloads, w)
+		}
+	}
+	return workloads
 }
 
 // consumersOrNone is for watches, which have nobody to return an error to.
@@ -73,7 +98,7 @@ func (c *Controller) consumersOrNone(ctx context.Context, secret types.Namespace
 }
 
 func (c *Controller) ofPod(ctx context.Context, pod *corev1.Pod) []Workload {
-	if len(ReadsOf(&pod.Spec)) == 0 {
+	if len(ReadsOf(&pod.Spec)) == 0 && !annotation.Asks(pod.Annotations) {
 		return nil
 	}
 	w, belongs, err := c.gather.workloadOf(ctx, pod)
@@ -128,6 +153,22 @@ func policyTurned() predicate.TypedPredicate[*v1alpha1.SecretClaim] {
 	return predicate.TypedFuncs[*v1alpha1.SecretClaim]{
 		UpdateFunc: func(e event.TypedUpdateEvent[*v1alpha1.SecretClaim]) bool {
 			return e.ObjectOld.Spec.Restart != e.ObjectNew.Spec.Restart || e.ObjectOld.UID != e.ObjectNew.UID
+		},
+	}
+}
+
+// webhookTurned: our configuration comes or goes.
+func (c *Controller) webhookTurned() predicate.TypedPredicate[*admissionregistrationv1.MutatingWebhookConfiguration] {
+	ours := func(name string) bool { return name == c.config.Webhook }
+	return predicate.TypedFuncs[*admissionregistrationv1.MutatingWebhookConfiguration]{
+		CreateFunc: func(e event.TypedCreateEvent[*admissionregistrationv1.MutatingWebhookConfiguration]) bool {
+			return ours(e.Object.Name)
+		},
+		DeleteFunc: func(e event.TypedDeleteEvent[*admissionregistrationv1.MutatingWebhookConfiguration]) bool {
+			return ours(e.Object.Name)
+		},
+		UpdateFunc: func(e event.TypedUpdateEvent[*admissionregistrationv1.MutatingWebhookConfiguration]) bool {
+			return ours(e.ObjectNew.Name) && e.ObjectOld.UID != e.ObjectNew.UID
 		},
 	}
 }

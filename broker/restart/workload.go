@@ -129,6 +129,7 @@ func (s shape) facts(pods []Pod, targets map[string]Target) Facts {
 		Pods:          pods,
 		Targets:       targets,
 		Held:          s.held,
+		InjectedFor:   s.template.Annotations[v1alpha1.AnnotationInjectedFor],
 	}
 }
 

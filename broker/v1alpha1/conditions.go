@@ -11,6 +11,24 @@ const ConditionReady = "Ready"
 // from the first read that succeeds. A claim that never was stale has none.
 const ConditionStale = "Stale"
 
+// ConditionEnvConflict on a SecretClaim: a live pod takes the whole Secret as
+// variables and gets some of them from elsewhere too. A claim without such pods
+// has none.
+const ConditionEnvConflict = "EnvConflict"
+
+// ReasonVariablesCollide of EnvConflict: its message names pods' workloads,
+// containers, variables and where they come from.
+const ReasonVariablesCollide = "VariablesCollide"
+
+// ConditionUninjected on a SecretClaim: live pods ask for it by annotation and
+// run without it, since the webhook did not see them. A claim without such pods
+// has none.
+const ConditionUninjected = "Uninjected"
+
+// ReasonPodsWithout of Uninjected: its message names the pods' workloads, and
+// what becomes of them.
+const ReasonPodsWithout = "PodsWithout"
+
 // ReasonFresh on a claim's Stale condition: the sources were read again.
 const ReasonFresh = "Fresh"
 

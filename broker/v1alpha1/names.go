@@ -41,6 +41,11 @@ const (
 	// "db=1763800000,tls=0". It only ever moves forward.
 	AnnotationRestartedFor = Group + "/restarted-for"
 
+	// AnnotationInjectedFor on a pod template is the UID of the webhook
+	// configuration for which it was patched, since its pods ran without the
+	// secrets that they ask for. It is patched for one configuration once.
+	AnnotationInjectedFor = Group + "/injected-for"
+
 	// AnnotationStartedWith on a pod lists the targets it reads with the
 	// sequence that the webhook saw at admission, in the same form.
 	AnnotationStartedWith = Group + "/started-with"
