@@ -6,9 +6,11 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
@@ -31,6 +33,10 @@ import (
 	"github.com/privyseal/privyseal/broker/target"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
 )
+
+// WebhookConfiguration is the name of the MutatingWebhookConfiguration by which
+// pods get the secrets that they ask for.
+const WebhookConfiguration = "privyseal"
 
 // LeaseName is the Lease in the daemon's namespace that its leader holds.
 const LeaseName = "privyseal"
@@ -143,6 +149,10 @@ func cacheOptions(namespaces []string) cache.Options {
 		ByObject:         restart.ByObject(),
 	}
 	options.ByObject[&corev1.Secret{}] = cache.ByObject{Transform: restart.KeepMetadata}
+	// The daemon may see no other.
+	options.ByObject[&admissionregistrationv1.MutatingWebhookConfiguration{}] = cache.ByObject{
+		Field: fields.OneTermEqualSelector("metadata.name", WebhookConfiguration),
+	}
 	options.ByObject[&batchv1.Job{}] = cache.ByObject{Transform: cache.TransformStripManagedFields()}
 	options.ByObject[&batchv1.CronJob{}] = cache.ByObject{Transform: cache.TransformStripManagedFields()}
 	if len(namespaces) > 0 {
@@ -165,7 +175,7 @@ func orNone(address string) string {
 func wire(ctx context.Context, mgr manager.Manager, config Config) error {
 	settled := make(chan event.TypedGenericEvent[types.NamespacedName], 1024)
 	restarts := restart.New(restart.Config{
-		Clock: config.Clock, Registerer: metrics.Registry,
+		Clock: config.Clock, Registerer: metrics.Registry, Webhook: WebhookConfiguration,
 		Settled: func(target types.NamespacedName) {
 			news := event.TypedGenericEvent[types.NamespacedName]{Object: target}
 			select {
@@ -209,7 +219,7 @@ func wire(ctx context.Context, mgr manager.Manager, config Config) error {
 			Gatherer: claim.Gatherer{Cache: mgr.GetCache(), Allowed: config.Allowed},
 			Store:    connections, Targets: writer, Restarts: roller{restarts},
 		},
-		Client: mgr.GetClient(), Metadata: mgr.GetCache(), Events: events,
+		Client: mgr.GetClient(), Metadata: mgr.GetCache(), Events: events, Pods: restarts,
 		Interval: config.RefreshInterval, StaleAfter: config.StaleAfter,
 		Clock: config.Clock, LastAlive: lastAlive(ctx, mgr.GetAPIReader(), config.Namespace),
 	})

@@ -33,8 +33,8 @@ const retryRefused = 30 * time.Second
 // waited for a daemon that was alive until less than this ago.
 const handover = time.Minute
 
-// Config of a Reconciler. Every field is required but Interval, StaleAfter and
-// LastAlive.
+// Config of a Reconciler. Every field is required but Pods, Interval, StaleAfter
+// and LastAlive.
 type Config struct {
 	// Line is the way of a secret.
 	Line *Line
@@ -47,6 +47,9 @@ type Config struct {
 
 	// Events tells people what happened to their claim.
 	Events events.EventRecorder
+
+	// Pods knows what pods do with targets. Nil: claims tell nothing of it.
+	Pods Pods
 
 	// Clock is the time.
 	Clock clock.PassiveClock
@@ -212,6 +215,9 @@ func (r *Reconciler) targetUntouched(ctx context.Context, claim *v1alpha1.Secret
 func (r *Reconciler) tell(ctx context.Context, claim *v1alpha1.SecretClaim, synced Synced, err error) (later time.Duration, _ error) {
 	before, now := claim.DeepCopy(), r.config.Clock.Now()
 	claim.Status = statusAfter(claim, synced, err, metav1.NewTime(now))
+	if err := r.tellPods(ctx, claim, metav1.NewTime(now)); err != nil {
+		return 0, err
+	}
 	news := changed(before, claim)
 	later = r.tellStale(claim, news, now)
 	if err := r.write(ctx, before, claim); err != nil {
@@ -274,8 +280,9 @@ func (r *Reconciler) settle(ctx context.Context, claim *v1alpha1.SecretClaim, er
 	}
 }
 
-// recount writes the numbers of consumers if they moved while the claim itself
-// was in order: rollouts began or ended. With them goes what waited to be told.
+// recount writes the numbers of consumers, and what their pods complain of, if
+// they moved while the claim itself was in order: rollouts began or ended. With
+// them goes what waited to be told.
 func (r *Reconciler) recount(ctx context.Context, claim *v1alpha1.SecretClaim, now time.Time) (later time.Duration, _ error) {
 	consumers, err := r.config.Line.Restarts.Roll(ctx, targetName(claim))
 	if err != nil {
@@ -283,6 +290,9 @@ func (r *Reconciler) recount(ctx context.Context, claim *v1alpha1.SecretClaim, n
 	}
 	before := claim.DeepCopy()
 	claim.Status.Consumers = &consumers
+	if err := r.tellPods(ctx, claim, metav1.NewTime(now)); err != nil {
+		return 0, err
+	}
 	later = r.tellStale(claim, changed(before, claim), now)
 	return later, r.write(ctx, before, claim)
 }
