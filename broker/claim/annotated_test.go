@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -156,4 +157,109 @@ func TestAnnotatedWorkloadsHaveTheirClaims(t *testing.T) {
 		}
 		return fmt.Errorf("the claim that nobody asks for is still there (%v)", err)
 	})
+}
+
+func TestAnEnvironmentSaysWhatAnnotationsMayAskFor(t *testing.T) {
+	access := brokertest.APIServer(t)
+	api := brokertest.Client(t, access)
+	environment := environmentOf("prod", metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: "default"}})
+	environment.Spec.Annotations = v1alpha1.AnnotationsExistingClaimsOnly
+	asking := deployment("asking", map[string]string{"privyseal.io/secret.db": "db"})
+	naming := deployment("naming", map[string]string{"privyseal.io/secret.db": "claim:mine"})
+	for _, object := range []client.Object{environment, asking, naming} {
+		if err := api.Create(t.Context(), object); err != nil {
+			t.Fatal(err)
+		}
+	}
+	defer daemon(t, access, api)()
+	told := func(workload string) func(context.Context) error {
+		return func(ctx context.Context) error {
+			var events eventsv1.EventList
+			if err := api.List(ctx, &events, client.InNamespace("default")); err != nil {
+				return err
+			}
+			for _, event := range events.Items {
+				if event.Reason == v1alpha1.ReasonAnnotationNotAllowed && event.Regarding.Name == workload &&
+					strings.HasPrefix(event.Note, "annotation privyseal.io/secret.db: annotation not allowed: environment prod takes") {
+					return nil
+				}
+			}
+			return fmt.Errorf("%d events, none of which tells %s", len(events.Items), workload)
+		}
+	}
+	claims := func(want int) func(context.Context) error {
+		return func(ctx context.Context) error {
+			var claims v1alpha1.SecretClaimList
+			if err := api.List(ctx, &claims, client.InNamespace("default")); err != nil {
+				return err
+			}
+			if len(claims.Items) != want {
+				return fmt.Errorf("%d claims, want %d", len(claims.Items), want)
+			}
+			return nil
+		}
+	}
+	allow := func(policy v1alpha1.AnnotationPolicy) {
+		t.Helper()
+		before := environment.DeepCopy()
+		environment.Spec.Annotations = policy
+		if err := api.Patch(t.Context(), environment, client.MergeFrom(before)); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	// A path makes no claim, and the workload is told; one that names a claim
+	// has nothing to be told.
+	brokertest.Eventually(t, within, told("asking"))
+	if told("naming")(t.Context()) == nil {
+		t.Error("a workload that names an existing claim is refused")
+	}
+	if err := claims(0)(t.Context()); err != nil {
+		t.Error(err)
+	}
+
+	// The environment changes, and workloads are looked at again.
+	allow("")
+	brokertest.Eventually(t, within, claims(1))
+
+	// A claim that is there stays while it is named, whatever may be asked for
+	// now, and goes when it is named no more.
+	allow(v1alpha1.AnnotationsDeny)
+	brokertest.Eventually(t, within, told("naming"))
+	if err := claims(1)(t.Context()); err != nil {
+		t.Error(err)
+	}
+	before := asking.DeepCopy()
+	asking.Spec.Template.Annotations = nil
+	if err := api.Patch(t.Context(), asking, client.MergeFrom(before)); err != nil {
+		t.Fatal(err)
+	}
+	brokertest.Eventually(t, within, claims(0))
+}
+
+func TestAnEnvironmentsNewFieldsAreChecked(t *testing.T) {
+	access := brokertest.APIServer(t)
+	api := brokertest.Client(t, access)
+	for sentence, row := range map[string]struct {
+		annotations v1alpha1.AnnotationPolicy
+		delivery    []v1alpha1.Delivery
+		says        string // nothing: it is taken
+	}{
+		"nothing at all":       {"", nil, ""},
+		"every word":           {v1alpha1.AnnotationsDeny, []v1alpha1.Delivery{v1alpha1.DeliverVolume, v1alpha1.DeliverEnv}, ""},
+		"another policy":       {"Maybe", nil, "spec.annotations: Unsupported value"},
+		"another way":          {"", []v1alpha1.Delivery{"csi"}, "spec.delivery[0]: Unsupported value"},
+		"one way twice":        {"", []v1alpha1.Delivery{v1alpha1.DeliverEnv, v1alpha1.DeliverEnv}, "spec.delivery[1]: Duplicate value"},
+		"no default is put in": {"", nil, ""},
+	} {
+		environment := environmentOf("e-"+strings.ReplaceAll(sentence, " ", "-"), metav1.LabelSelector{MatchLabels: map[string]string{"a": "b"}})
+		environment.Spec.Annotations, environment.Spec.Delivery = row.annotations, row.delivery
+		err := api.Create(t.Context(), environment)
+		if (err == nil) != (row.says == "") || err != nil && !strings.Contains(err.Error(), row.says) {
+			t.Errorf("%s: %v, not %q", sentence, err, row.says)
+		}
+		if environment.Spec.Annotations != row.annotations || len(environment.Spec.Delivery) != len(row.delivery) {
+			t.Errorf("%s: it has become %+v", sentence, environment.Spec)
+		}
+	}
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
@@ -39,6 +40,7 @@ type cluster struct {
 	access    *rest.Config
 	client    client.Client
 	namespace string
+	hook      *admissionregistrationv1.MutatingWebhookConfiguration // nil: none
 
 	mu      sync.Mutex
 	settled []string // what Settled told, with the counts at that moment
@@ -128,6 +130,23 @@ func (c *cluster) advance(name string, sequence int64, contents []string) {
 		entries := slices.Insert(slices.Clone(c.said[name].Keys[key]), 0, target.Revision{Digest: digest, Sequence: sequence})
 		c.said[name].Keys[key] = entries[:min(len(entries), 4)]
 	}
+}
+
+// webhook makes a webhook configuration that sees the test's namespace and is
+// never called, and waits until what is made after it is younger.
+func (c *cluster) webhook() {
+	c.Helper()
+	url, none := "https://127.0.0.1:1/inject", admissionregistrationv1.SideEffectClassNone
+	c.hook = &admissionregistrationv1.MutatingWebhookConfiguration{
+		ObjectMeta: metav1.ObjectMeta{Name: c.namespace},
+		Webhooks: []admissionregistrationv1.MutatingWebhook{{
+			Name: "inject.privyseal.io", AdmissionReviewVersions: []string{"v1"}, SideEffects: &none,
+			ClientConfig:      admissionregistrationv1.WebhookClientConfig{URL: &url},
+			NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: c.namespace}},
+		}},
+	}
+	c.must(c.client.Create(c.Context(), c.hook))
+	c.until("a second has passed", func() bool { return time.Now().Unix() > c.hook.CreationTimestamp.Unix() })
 }
 
 // podSpec is a spec that the API server takes and that reads these parts.
@@ -259,7 +278,11 @@ func (c *cluster) daemon() daemon {
 	})
 	c.must(err)
 	var controller *restart.Controller
-	controller = restart.New(restart.Config{Settled: func(target types.NamespacedName) {
+	webhook := ""
+	if c.hook != nil {
+		webhook = c.hook.Name
+	}
+	controller = restart.New(restart.Config{Webhook: webhook, Settled: func(target types.NamespacedName) {
 		counts, err := controller.Consumers(context.WithoutCancel(c.Context()), target)
 		c.mu.Lock()
 		defer c.mu.Unlock()

@@ -24,11 +24,14 @@ import (
 func TestOnARealAPIServer(t *testing.T) {
 	access := brokertest.APIServer(t)
 	for name, test := range map[string]func(*cluster){
-		"one change is one patch":                      oneChangeIsOnePatch,
-		"a merged target is a target":                  aMergedTargetIsATarget,
-		"counts move twice for a change":               countsMoveTwiceForAChange,
-		"every kind is restarted that is to be":        everyKindIsRestartedThatIsToBe,
-		"a daemon that lives in the past does no harm": aDaemonThatLivesInThePastDoesNoHarm,
+		"one change is one patch":                       oneChangeIsOnePatch,
+		"a merged target is a target":                   aMergedTargetIsATarget,
+		"counts move twice for a change":                countsMoveTwiceForAChange,
+		"every kind is restarted that is to be":         everyKindIsRestartedThatIsToBe,
+		"a daemon that lives in the past does no harm":  aDaemonThatLivesInThePastDoesNoHarm,
+		"pods that lack their secret are replaced once": podsThatLackTheirSecretAreReplacedOnce,
+		"without a webhook nobody is replaced":          withoutAWebhookNobodyIsReplaced,
+		"variables that collide are found":              variablesThatCollideAreFound,
 	} {
 		t.Run(name, func(t *testing.T) { test(newCluster(t, access)) })
 	}
