@@ -94,7 +94,7 @@ test-long: $(program) bin/helm bin/privyseal-crashtest ## Run the tests that tak
 
 # A count and not a time: at the end of a timed run Go can report its own
 # deadline as a finding (golang/go#75804).
-fuzzRuns := 20000x
+fuzzRuns := 5000x
 
 .PHONY: fuzz
 fuzz: ## Fuzz every parser for a few seconds

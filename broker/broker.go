@@ -219,7 +219,7 @@ func wire(ctx context.Context, mgr manager.Manager, config Config) error {
 			Gatherer: claim.Gatherer{Cache: mgr.GetCache(), Allowed: config.Allowed},
 			Store:    connections, Targets: writer, Restarts: roller{restarts},
 		},
-		Client: mgr.GetClient(), Metadata: mgr.GetCache(), Events: events, Pods: restarts,
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Metadata: mgr.GetCache(), Events: events, Pods: restarts,
 		Interval: config.RefreshInterval, StaleAfter: config.StaleAfter,
 		Clock: config.Clock, LastAlive: lastAlive(ctx, mgr.GetAPIReader(), config.Namespace),
 	})

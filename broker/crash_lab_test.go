@@ -360,8 +360,6 @@ func (c *crashes) restarted(ctx context.Context, name string) error {
 
 // nothingTwice counts what all daemons together made the API server do. A
 // request that was under way when its daemon died may be done and not counted.
-// Secrets are not among it: one whose claim goes can be made once more, for the
-// moment until the garbage collector sees that its owner is gone.
 func (c *crashes) nothingTwice(t *testing.T, journal *brokertest.Journal) {
 	t.Helper()
 	done := map[string]int{}
@@ -373,6 +371,7 @@ func (c *crashes) nothingTwice(t *testing.T, journal *brokertest.Journal) {
 	for request, most := range map[string]int{
 		"create secretclaims": c.rounds,
 		"delete secretclaims": c.rounds - 1, // the first had nobody before it
+		"create secrets":      c.rounds,
 		"patch deployments":   2 * c.rounds,
 		"delete secrets":      0,
 	} {

@@ -2,8 +2,10 @@ package brokertest
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"text/template"
 
@@ -22,6 +24,49 @@ import (
 // Privyseal's CRDs, and nothing else: no controllers, no nodes.
 func APIServer(t testing.TB) *rest.Config {
 	t.Helper()
+	environment := startAPIServer(t)
+	t.Cleanup(func() {
+		if err := environment.Stop(); err != nil {
+			t.Errorf("stopping the API server: %v", err)
+		}
+	})
+	return environment.Config
+}
+
+// SharedAPIServer is an API server for all tests of a package whose tests keep
+// to names of their own, or clean up before they begin: to start one takes
+// longer than most tests.
+type SharedAPIServer struct {
+	once        sync.Once
+	environment *envtest.Environment
+}
+
+// Access starts the API server, for the first test that wants it.
+func (s *SharedAPIServer) Access(t testing.TB) *rest.Config {
+	t.Helper()
+	s.once.Do(func() { s.environment = startAPIServer(t) })
+	if s.environment == nil {
+		t.Fatal("the API server did not start, as an earlier test says")
+	}
+	return s.environment.Config
+}
+
+// Run runs a package's tests, for its TestMain, and then stops the API server.
+// It gives the code to exit with.
+func (s *SharedAPIServer) Run(m *testing.M) int {
+	code := m.Run()
+	if s.environment == nil {
+		return code
+	}
+	if err := s.environment.Stop(); err != nil {
+		fmt.Fprintf(os.Stderr, "stopping the API server: %v\n", err)
+		return max(code, 1)
+	}
+	return code
+}
+
+func startAPIServer(t testing.TB) *envtest.Environment {
+	t.Helper()
 	assets := labEnv(t)["KUBEBUILDER_ASSETS"]
 	if _, err := os.Stat(filepath.Join(assets, "kube-apiserver")); err != nil {
 		skipWithout(t, "it has no kube-apiserver to start")
@@ -34,13 +79,8 @@ func APIServer(t testing.TB) *rest.Config {
 	if err != nil {
 		t.Fatalf("starting an API server: %v", err)
 	}
-	t.Cleanup(func() {
-		if err := environment.Stop(); err != nil {
-			t.Errorf("stopping the API server: %v", err)
-		}
-	})
 	access.QPS = -1
-	return access
+	return environment
 }
 
 // Definitions are the CRDs out of the chart.

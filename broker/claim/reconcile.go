@@ -33,14 +33,17 @@ const retryRefused = 30 * time.Second
 // waited for a daemon that was alive until less than this ago.
 const handover = time.Minute
 
-// Config of a Reconciler. Every field is required but Pods, Interval, StaleAfter
-// and LastAlive.
+// Config of a Reconciler. Every field is required but Live, Pods, Interval,
+// StaleAfter and LastAlive.
 type Config struct {
 	// Line is the way of a secret.
 	Line *Line
 
 	// Client reads claims from the cache and writes their status.
 	Client client.Client
+
+	// Live reads a claim from the API server itself. Nil: the cache is believed.
+	Live client.Reader
 
 	// Metadata reads Secrets' metadata from the metadata-only cache.
 	Metadata client.Reader
@@ -125,6 +128,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 		return sooner(reconcile.Result{RequeueAfter: due.Sub(now), Priority: new(whatIsDue)}, later), nil
 	}
 
+	if gone, err := r.gone(ctx, claim); gone || err != nil {
+		return reconcile.Result{}, err
+	}
 	since := due
 	if due.IsZero() {
 		since = r.schedule.waitingSince(request.NamespacedName, now)
@@ -190,6 +196,27 @@ func (r *Reconciler) due(ctx context.Context, claim *v1alpha1.SecretClaim, now t
 		return time.Time{}, nil
 	}
 	return due, nil
+}
+
+// gone says that a claim was deleted, though the cache has it still. The API
+// server is asked only where the claim's Secret is gone, too: who deletes the
+// one deletes both, we may hear of the Secret first, and one that was made again
+// then would be there until the garbage collector comes back for it.
+func (r *Reconciler) gone(ctx context.Context, claim *v1alpha1.SecretClaim) (bool, error) {
+	if r.config.Live == nil || claim.Status.Target == nil || merges(claim) {
+		return false, nil
+	}
+	meta := &metav1.PartialObjectMetadata{}
+	meta.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
+	if err := r.config.Metadata.Get(ctx, targetName(claim), meta); !apierrors.IsNotFound(err) {
+		return false, err
+	}
+	live := &v1alpha1.SecretClaim{}
+	err := r.config.Live.Get(ctx, client.ObjectKeyFromObject(claim), live)
+	if err != nil && !apierrors.IsNotFound(err) {
+		return false, fmt.Errorf("looking whether claim %s/%s is still there: %w", claim.Namespace, claim.Name, err)
+	}
+	return err != nil || live.UID != claim.UID || !live.DeletionTimestamp.IsZero(), nil
 }
 
 // targetUntouched says that the target is the very Secret that was last seen.

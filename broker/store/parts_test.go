@@ -54,15 +54,15 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	lab := brokertest.NewLab(t, brokertest.ControlPlane)
 	w := &world{
-		api:   brokertest.Client(t, brokertest.APIServer(t)),
+		api:   brokertest.Client(t, apiServer.Access(t)),
 		vault: lab.Vault.Client(),
 		door:  newDoor(t, lab),
 		clock: clocktesting.NewFakeClock(time.Unix(1000, 0)),
 		name:  "store-test-" + strings.ToLower(rand.Text()[:10]),
 	}
 	w.allow = []string{w.door.URL}
+	w.empty(t)
 	for _, namespace := range []string{system, "pay"} {
-		w.create(t, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}})
 		w.create(t, &corev1.ConfigMap{
 			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "vault-ca"},
 			Data:       map[string]string{"ca.crt": string(certificatePEM(w.door.Certificate().Raw))},
@@ -78,6 +78,22 @@ func newWorld(t *testing.T) *world {
 		}
 	})
 	return w
+}
+
+// empty takes away what the test before left.
+func (w *world) empty(t *testing.T) {
+	t.Helper()
+	err := w.api.DeleteAllOf(t.Context(), &v1alpha1.ClusterSecretStore{})
+	for _, namespace := range []string{system, "pay"} {
+		here := client.InNamespace(namespace)
+		err = errors.Join(err,
+			client.IgnoreAlreadyExists(w.api.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}})),
+			w.api.DeleteAllOf(t.Context(), &corev1.Secret{}, here), w.api.DeleteAllOf(t.Context(), &corev1.ConfigMap{}, here),
+			w.api.DeleteAllOf(t.Context(), &v1alpha1.SecretStore{}, here))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 func (w *world) create(t *testing.T, object client.Object) {

@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/privyseal/privyseal/broker/brokertest"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
@@ -16,8 +17,8 @@ import (
 // TestTheAPIServerAndTheDaemonJudgeStoresAlike: each rule is written twice, in
 // CEL on the type and in Go, for objects that were stored before the rule.
 func TestTheAPIServerAndTheDaemonJudgeStoresAlike(t *testing.T) {
-	api := brokertest.Client(t, brokertest.APIServer(t))
-	if err := api.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "pay"}}); err != nil {
+	api := brokertest.Client(t, apiServer.Access(t))
+	if err := client.IgnoreAlreadyExists(api.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "pay"}})); err != nil {
 		t.Fatal(err)
 	}
 	secret := v1alpha1.SecretKeyRef{Name: "vault-login", Key: "credential"}

@@ -31,7 +31,7 @@ func (b *bench) theirs(kind corev1.SecretType, pairs ...string) {
 	b.Helper()
 	secret := &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace: "pay", Name: "db",
+			Namespace: b.namespace, Name: "db",
 			Labels: map[string]string{"team": "pay"}, Annotations: map[string]string{"note": "theirs"},
 		},
 		Type: kind, StringData: map[string]string{},
@@ -91,7 +91,7 @@ func TestTheLifeOfAMergedTarget(t *testing.T) {
 	b := newMergeBench(t)
 	// Without the Secret nothing is made.
 	b.refused(b.desired(values("password", "one")), target.ErrMissing)
-	if err := b.client.Get(t.Context(), client.ObjectKey{Namespace: "pay", Name: "db"}, &corev1.Secret{}); err == nil {
+	if err := b.client.Get(t.Context(), client.ObjectKey{Namespace: b.namespace, Name: "db"}, &corev1.Secret{}); err == nil {
 		t.Fatal("a Secret was made")
 	}
 
@@ -162,7 +162,7 @@ func TestAMergedTargetThatIsUnchangedCostsNoRequest(t *testing.T) {
 		},
 	})
 	b.writer = target.NewWriter(target.Config{
-		Metadata: b.client, Live: counted, Writer: counted, Keys: b.keys, Clock: b.clock, DaemonNamespace: "privyseal-system",
+		Metadata: b.client, Live: counted, Writer: counted, Keys: b.keys, Clock: b.clock, DaemonNamespace: b.system,
 	})
 	b.apply(values("password", "one"), target.Unchanged, 0)
 	if requests != 0 {
@@ -255,7 +255,7 @@ func TestWhatIsNotMergedInto(t *testing.T) {
 		{"an immutable Secret", corev1.Secret{Immutable: &immutable}, "", target.ErrRefused},
 		{"a Secret that is nearly full", corev1.Secret{Data: map[string][]byte{"x": make([]byte, 1<<20-1)}}, "", target.ErrTooLarge},
 	} {
-		row.secret.Namespace, row.secret.GenerateName = "pay", "theirs-"
+		row.secret.Namespace, row.secret.GenerateName = b.namespace, "theirs-"
 		if err := b.client.Create(t.Context(), &row.secret); err != nil {
 			t.Fatal(err)
 		}
@@ -272,7 +272,7 @@ func TestWhatIsNotMergedInto(t *testing.T) {
 		t.Errorf("it has type %s now", kind)
 	}
 	// In the cluster's and the daemon's own namespaces nothing is.
-	for _, namespace := range []string{"privyseal-system", "kube-system"} {
+	for _, namespace := range []string{b.system, "kube-system"} {
 		desired := b.desired(values("a", "b"))
 		desired.Namespace = namespace
 		b.refused(desired, target.ErrRefused)
@@ -291,13 +291,13 @@ func TestASecretThatGoesWhileItIsMergedIntoIsNotMade(t *testing.T) {
 		},
 	})
 	b.writer = target.NewWriter(target.Config{
-		Metadata: b.client, Live: b.client, Writer: gone, Keys: b.keys, Clock: b.clock, DaemonNamespace: "privyseal-system",
+		Metadata: b.client, Live: b.client, Writer: gone, Keys: b.keys, Clock: b.clock, DaemonNamespace: b.system,
 	})
 	if _, err := b.writer.Apply(t.Context(), b.desired(values("password", "one"))); err == nil || errors.Is(err, target.ErrConflict) {
 		t.Errorf("got %v, want the API server's refusal", err)
 	}
 	left := &corev1.SecretList{}
-	if err := b.client.List(t.Context(), left, client.InNamespace("pay")); err != nil || len(left.Items) != 0 {
+	if err := b.client.List(t.Context(), left, client.InNamespace(b.namespace)); err != nil || len(left.Items) != 0 {
 		t.Errorf("%d Secrets are there (%v)", len(left.Items), err)
 	}
 }

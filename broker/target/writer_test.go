@@ -1,6 +1,7 @@
 package target_test
 
 import (
+	"crypto/rand"
 	"errors"
 	"strings"
 	"testing"
@@ -23,6 +24,10 @@ import (
 type bench struct {
 	*testing.T
 	client client.WithWatch
+
+	system    string // the daemon's namespace
+	namespace string // the target's
+
 	keys   *installkey.Keeper
 	clock  *clocktesting.FakePassiveClock
 	writer *target.Writer
@@ -34,26 +39,33 @@ type bench struct {
 }
 
 func newBench(t *testing.T) *bench {
-	access := brokertest.APIServer(t)
+	access := apiServer.Access(t)
 	api, err := client.NewWithWatch(access, client.Options{Scheme: brokertest.Client(t, access).Scheme()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"privyseal-system", "pay"} {
+	own := strings.ToLower(rand.Text()[:8])
+	system, namespace := "system-"+own, "pay-"+own
+	for _, name := range []string{system, namespace} {
 		if err := api.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	b := &bench{
-		T: t, client: api,
-		keys:  installkey.NewKeeper(installkey.Config{Reader: api, Writer: api, Namespace: "privyseal-system"}),
+		T: t, client: api, system: system, namespace: namespace,
 		clock: clocktesting.NewFakePassiveClock(time.Unix(1000, 0)),
 		owner: target.Owner{Name: "db", UID: "uid-1", Retain: true},
 	}
-	b.writer = target.NewWriter(target.Config{
-		Metadata: api, Live: api, Writer: api, Keys: b.keys, Clock: b.clock, DaemonNamespace: "privyseal-system",
-	})
+	b.startAgain()
 	return b
+}
+
+// startAgain is what a daemon that starts does: it reads the install key.
+func (b *bench) startAgain() {
+	b.keys = installkey.NewKeeper(installkey.Config{Reader: b.client, Writer: b.client, Namespace: b.system})
+	b.writer = target.NewWriter(target.Config{
+		Metadata: b.client, Live: b.client, Writer: b.client, Keys: b.keys, Clock: b.clock, DaemonNamespace: b.system,
+	})
 }
 
 func values(pairs ...string) map[string]providers.Value {
@@ -65,7 +77,7 @@ func values(pairs ...string) map[string]providers.Value {
 }
 
 func (b *bench) desired(data map[string]providers.Value) target.Desired {
-	desired := target.Desired{Namespace: "pay", Name: "db", Owner: b.owner, Merge: b.merge, Data: data, Metadata: b.metadata}
+	desired := target.Desired{Namespace: b.namespace, Name: "db", Owner: b.owner, Merge: b.merge, Data: data, Metadata: b.metadata}
 	if b.last != nil {
 		desired.Last, desired.LastSequence = &b.last.Status, b.last.Sequence
 	}
@@ -96,7 +108,7 @@ func (b *bench) refused(desired target.Desired, fact error) {
 func (b *bench) secret() *corev1.Secret {
 	b.Helper()
 	secret := &corev1.Secret{}
-	if err := b.client.Get(b.Context(), client.ObjectKey{Namespace: "pay", Name: "db"}, secret); err != nil {
+	if err := b.client.Get(b.Context(), client.ObjectKey{Namespace: b.namespace, Name: "db"}, secret); err != nil {
 		b.Fatal(err)
 	}
 	return secret
@@ -164,7 +176,7 @@ func TestAnInstallKeyComesAndGoesUnseen(t *testing.T) {
 	b.apply(values("password", "two"), target.Updated, 2000)
 
 	key := &corev1.Secret{}
-	name := client.ObjectKey{Namespace: "privyseal-system", Name: installkey.SecretName}
+	name := client.ObjectKey{Namespace: b.system, Name: installkey.SecretName}
 	if err := b.client.Get(t.Context(), name, key); err != nil {
 		t.Fatal(err)
 	}
@@ -173,7 +185,7 @@ func TestAnInstallKeyComesAndGoesUnseen(t *testing.T) {
 	if err := b.client.Update(t.Context(), key); err != nil {
 		t.Fatal(err)
 	}
-	b.keys.Forget()
+	b.startAgain()
 	b.apply(values("password", "two"), target.Unchanged, 2000)
 	b.second(3000)
 	b.apply(values("password", "three"), target.Updated, 3000)
@@ -185,7 +197,7 @@ func TestAnInstallKeyComesAndGoesUnseen(t *testing.T) {
 	if err := b.client.Delete(t.Context(), key); err != nil {
 		t.Fatal(err)
 	}
-	b.keys.Forget()
+	b.startAgain()
 	b.second(4000)
 	b.apply(values("password", "three"), target.Rekeyed, 3000)
 	b.apply(values("password", "three"), target.Unchanged, 3000)
@@ -196,7 +208,7 @@ func TestAnInstallKeyComesAndGoesUnseen(t *testing.T) {
 	if err := b.client.Delete(t.Context(), key); err != nil {
 		t.Fatal(err)
 	}
-	b.keys.Forget()
+	b.startAgain()
 	b.second(5000)
 	b.apply(values("password", "four"), target.Rekeyed, 4000)
 	b.apply(values("password", "five"), target.Updated, 5000)
@@ -205,7 +217,7 @@ func TestAnInstallKeyComesAndGoesUnseen(t *testing.T) {
 func TestWhatIsRefused(t *testing.T) {
 	b := newBench(t)
 	foreign := &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "pay", Name: "db"},
+		ObjectMeta: metav1.ObjectMeta{Namespace: b.namespace, Name: "db"},
 		Data:       map[string][]byte{"password": []byte("theirs")},
 	}
 	if err := b.client.Create(t.Context(), foreign); err != nil {
@@ -216,7 +228,7 @@ func TestWhatIsRefused(t *testing.T) {
 		t.Error("a stranger's Secret was written")
 	}
 
-	for _, namespace := range []string{"privyseal-system", "kube-system", "kube-node-lease"} {
+	for _, namespace := range []string{b.system, "kube-system", "kube-node-lease"} {
 		desired := b.desired(values("a", "b"))
 		desired.Namespace = namespace
 		b.refused(desired, target.ErrRefused)
