@@ -102,14 +102,22 @@ func (d *Daemon) Log() string { return d.log.String() }
 func (d *Daemon) Exited(t testing.TB, within time.Duration) int {
 	t.Helper()
 	Eventually(t, within, func(context.Context) error {
-		select {
-		case <-d.ended:
-			return nil
-		default:
+		if d.Running() {
 			return errors.New("the daemon still runs")
 		}
+		return nil
 	})
 	return d.process.ProcessState.ExitCode()
+}
+
+// Running says that the daemon has not ended.
+func (d *Daemon) Running() bool {
+	select {
+	case <-d.ended:
+		return false
+	default:
+		return true
+	}
 }
 
 // Stop ends the daemon as Kubernetes would.
