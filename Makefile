@@ -79,7 +79,7 @@ labTests = $(shell go list $$(grep -rl --include='*_test.go' 'brokertest\.NewLab
 race := go test -json -race -count=1 -timeout 25m
 
 .PHONY: test
-test: $(program) bin/helm bin/testsum bin/privyseal-crashtest ## Run all tests, on a lab where they need one
+test: $(program) bin/helm bin/testsum bin/privyseal-crashtest bin/kubeseal bin/sealed-secrets-controller ## Run all tests, on a lab where they need one
 	@bin/testsum \
 		-- $(race) $(filter-out $(labTests),$(shell go list ./...)) \
 		-- $(race) -tags crashtest -run Crash ./cmd/privyseal \
@@ -155,7 +155,7 @@ image: check build lab ## Make the image of bin/privyseal and give it to the lab
 		bin/privyseal=/privyseal $(foreach file,$(authorities),$(file)=$(file))
 
 # The Go tool knows better than make whether these are current.
-.PHONY: bin/lab bin/testsum bin/helm bin/bench bin/kwok bin/privyseal-crashtest
+.PHONY: bin/lab bin/testsum bin/helm bin/bench bin/kwok bin/kubeseal bin/sealed-secrets-controller bin/privyseal-crashtest
 bin/lab: go
 	@go -C lab build -o $(CURDIR)/$@ .
 bin/testsum:
@@ -164,6 +164,10 @@ bin/bench:
 	@CGO_ENABLED=0 go -C tools build $(lean) -o $(CURDIR)/$@ ./bench
 bin/kwok:
 	@CGO_ENABLED=0 go -C tools/kwok build $(lean) -ldflags "-s -w" -o $(CURDIR)/$@ sigs.k8s.io/kwok/cmd/kwok
+# Sealed Secrets' own programs, with the modules that its makers chose.
+bin/kubeseal bin/sealed-secrets-controller: bin/%:
+	@CGO_ENABLED=0 $(roomy) go -C tools/sealedsecrets build $(lean) -ldflags "-s -w" -o $(CURDIR)/$@ \
+		github.com/bitnami-labs/sealed-secrets/cmd/$(patsubst sealed-secrets-%,%,$*)
 # The daemon, for tests: it dies where it is told to.
 bin/privyseal-crashtest:
 	@CGO_ENABLED=0 go build $(lean) -ldflags "-s -w" -tags crashtest -o $@ ./cmd/privyseal
