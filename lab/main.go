@@ -40,6 +40,8 @@ const usage = `lab runs a real Kubernetes and a real Vault for demos and tests.
   lab vault write PATH JSON    write at any path of Vault's API, as root
   lab image NAME:TAG [--entrypoint /x] [--user UID:GID] HOST-PATH=/IMAGE-PATH...
                                make an image of files and give it to the node
+  lab git FOLDER               serve the git repositories of a folder over HTTPS, where
+                               pods reach them; FOLDER/env says how
 
   --env-file FILE              where up writes the env (default .lab/env in the checkout)
   --vault-memory               up: Vault keeps its data in memory only, for benches
@@ -123,6 +125,11 @@ func command(ctx context.Context, config Config, verb string, args []string) err
 		return enter(ctx, config, args)
 	case "image":
 		return image(ctx, config, args)
+	case "git":
+		if len(args) != 1 {
+			return errUsage
+		}
+		return serveGit(ctx, config, args[0])
 	case "stop", "start", "kill", "pause", "resume":
 		if len(args) != 1 {
 			return errUsage
