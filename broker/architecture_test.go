@@ -25,7 +25,8 @@ var levels = [][]string{
 	{"broker/claim", "broker/inject", "broker/restart", "broker/store"},
 	{"broker/target", "broker/template", "broker/environment", "broker/address", "broker/annotation", "broker/variables", "broker/certs",
 		"providers/vault", "providers/memory", "providers/providertest"},
-	{"broker/installkey", "broker/seal"},
+	{"broker/installkey", "broker/manifest"},
+	{"broker/seal"},
 	{"providers", "broker/v1alpha1"},
 }
 
