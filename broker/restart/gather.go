@@ -122,6 +122,10 @@ func (g gatherer) target(ctx context.Context, name types.NamespacedName) (known 
 		return Target{}, false, fmt.Errorf("reading the metadata of Secret %s: %w", name, err)
 	}
 	history, claimName := secret.Annotations[v1alpha1.AnnotationRevisions], secret.Annotations[v1alpha1.AnnotationClaim]
+	if history != "" && target.SealedUID(secret) != "" {
+		revisions, ours := parse(ctx, name, history)
+		return Target{Revisions: revisions}, ours, nil
+	}
 	if history == "" || claimName == "" {
 		return Target{}, false, nil
 	}
@@ -133,13 +137,18 @@ func (g gatherer) target(ctx context.Context, name types.NamespacedName) (known 
 	if err != nil || string(claim.UID) != target.ClaimUID(secret) {
 		return Target{}, false, nil
 	}
+	revisions, ours := parse(ctx, name, history)
+	return Target{Revisions: revisions, Claim: claimName, Restart: claim.Spec.Restart}, ours, nil
+}
+
+// parse reads a history. One that cannot be read is put right by the target's
+// next write; until then nothing is known of it.
+func parse(ctx context.Context, name types.NamespacedName, history string) (revisions target.Revisions, known bool) {
 	revisions, err := target.ParseRevisions(history)
 	if err != nil {
-		// Its next write puts it right. Until then nothing is known of it.
 		log.FromContext(ctx).Info("Passing over a target whose history cannot be read", "target", name, "reason", err.Error())
-		return Target{}, false, nil
 	}
-	return Target{Revisions: revisions, Claim: claimName, Restart: claim.Spec.Restart}, true, nil
+	return revisions, err == nil
 }
 
 // consumers are the workloads of which a pod, live or not, reads the Secret.

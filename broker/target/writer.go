@@ -213,14 +213,23 @@ func (w *Writer) update(ctx context.Context, desired Desired, digest digester) (
 // current install key. A history under a key that is lost, or one that somebody
 // removed, is rebuilt from the live content, so that neither counts as a change.
 func (w *Writer) revise(secret *corev1.Secret, desired Desired, digest digester) (before, after Revisions) {
+	wanted := make(map[string][]byte, len(desired.Data))
+	for key, value := range desired.Data {
+		wanted[key] = value.Bytes()
+	}
+	return w.reviseBytes(secret, wanted, desired.LastSequence, digest)
+}
+
+// reviseBytes is revise; last is the sequence of a content whose history is gone.
+func (w *Writer) reviseBytes(secret *corev1.Secret, wanted map[string][]byte, last int64, digest digester) (before, after Revisions) {
 	current := digest.ring.Current()
 	before, err := ParseRevisions(secret.Annotations[v1alpha1.AnnotationRevisions])
 	if err != nil {
-		before = first(current, digest.live(current, secret.Data), desired.LastSequence)
+		before = first(current, digest.live(current, secret.Data), last)
 	}
 	if old := before.KID; old != current {
 		before = before.rekeyed(current, func(key, newest string) string {
-			value, live := desired.Data[key].Bytes(), secret.Data[key]
+			value, live := wanted[key], secret.Data[key]
 			switch {
 			case digest.ring.Knows(old) && digest.one(old, key, value) == newest:
 				return digest.one(current, key, value)
@@ -231,7 +240,7 @@ func (w *Writer) revise(secret *corev1.Secret, desired Desired, digest digester)
 			}
 		})
 	}
-	return before, before.advance(digest.values(current, desired.Data), w.config.Clock.Now().Unix())
+	return before, before.advance(digest.live(current, wanted), w.config.Clock.Now().Unix())
 }
 
 // unreadable says that the Secret's history cannot be judged by its digests:

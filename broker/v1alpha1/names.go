@@ -13,6 +13,14 @@ const (
 	// Secret is never taken for one that the claim may write as a whole.
 	LabelMergedBy = Group + "/merged-by"
 
+	// LabelSealedUID on a Secret names the SealedSecret that it was made for, where
+	// that one's template wants no owner reference.
+	LabelSealedUID = Group + "/sealed-uid"
+
+	// AnnotationRecreate on a SealedSecret permits, with "true", to delete its
+	// Secret and make it anew where it cannot be changed.
+	AnnotationRecreate = Group + "/recreate"
+
 	// LabelMadeFrom on a claim says who wrote it: "annotation" for a claim
 	// that the controller made for an annotated workload.
 	LabelMadeFrom = Group + "/made-from"

@@ -1,0 +1,325 @@
+package target
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/privyseal/privyseal/broker/v1alpha1"
+)
+
+// Annotations of Sealed Secrets by which a Secret says what may be done to it
+// (docs of sealed-secrets: "Managing existing secrets").
+const (
+	annotationManaged   = "sealedsecrets.bitnami.com/managed"
+	annotationPatch     = "sealedsecrets.bitnami.com/patch"
+	annotationSkipOwner = "sealedsecrets.bitnami.com/skip-set-owner-references"
+)
+
+// SealedOwner is the SealedSecret that a Secret belongs to.
+type SealedOwner struct {
+	Name string
+	UID  types.UID
+}
+
+// Unsealed is what a SealedSecret's Secret should be.
+//
+// The history of its content is put on it only with its first change. Until then
+// the Secret is what Sealed Secrets would have made, so that either can take it
+// over from the other without a write.
+type Unsealed struct {
+	// Secret as the SealedSecret has it, without owner.
+	Secret *corev1.Secret
+
+	// Owner of the Secret.
+	Owner SealedOwner
+
+	// Known says that this very content was written before, so that what differs
+	// on the Secret is somebody's edit, and putting it right is no change.
+	Known bool
+
+	// Replaces says that pods may know another content of a Secret that is gone.
+	Replaces bool
+
+	// Recreate permits to delete a Secret and make it anew, where it cannot be
+	// changed: another type, or other content of an immutable one.
+	Recreate bool
+
+	// CreateOnly leaves a Secret that is there alone, whatever it holds.
+	CreateOnly bool
+}
+
+// SealedUID is the UID of the SealedSecret that a Secret belongs to; "" for any
+// other.
+func SealedUID(secret metav1.Object) string {
+	if uid, marked := secret.GetLabels()[v1alpha1.LabelSealedUID]; marked {
+		return uid
+	}
+	for _, owner := range secret.GetOwnerReferences() {
+		if isSealed(owner) && owner.Controller != nil && *owner.Controller {
+			return string(owner.UID)
+		}
+	}
+	return ""
+}
+
+func isSealed(reference metav1.OwnerReference) bool {
+	return reference.Kind == "SealedSecret" && strings.HasPrefix(reference.APIVersion, "bitnami.com/")
+}
+
+// ApplyUnsealed makes a SealedSecret's Secret what it should be: one request to
+// create it, one to see that nothing is to be done, two to change it. A Secret
+// of somebody else's is written only if its own annotations say so: managed has
+// it taken over, patch has the values put into it.
+//
+// Errors wrap ErrNotOurs, ErrTooLarge, ErrKeyInvalid or ErrRefused where somebody
+// has to change something; any other is the API server's, and worth another try.
+func (w *Writer) ApplyUnsealed(ctx context.Context, wanted Unsealed) (Applied, error) {
+	if err := wanted.check(w.config.DaemonNamespace); err != nil {
+		return Applied{}, err
+	}
+	meta := &metav1.PartialObjectMetadata{}
+	meta.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
+	key := client.ObjectKeyFromObject(wanted.Secret)
+	err := w.config.Metadata.Get(ctx, key, meta)
+	if apierrors.IsNotFound(err) {
+		history, err := w.historyOfNew(ctx, wanted)
+		if err != nil {
+			return Applied{}, err
+		}
+		applied, err := w.createUnsealed(ctx, wanted, history)
+		if !apierrors.IsAlreadyExists(err) {
+			return applied, err
+		}
+		// It is there, but not in the cache yet.
+	} else if err != nil {
+		return Applied{}, fmt.Errorf("looking for Secret %s: %w", key, err)
+	}
+	live := &corev1.Secret{}
+	if err := w.config.Live.Get(ctx, key, live); err != nil {
+		return Applied{}, fmt.Errorf("reading Secret %s: %w", key, err)
+	}
+	defer clearData(live.Data)
+	if wanted.CreateOnly {
+		return Applied{Outcome: Unchanged, Status: status(live, "")}, nil
+	}
+	return w.updateUnsealed(ctx, wanted, live)
+}
+
+// check refuses what no SealedSecret may write.
+func (u Unsealed) check(daemonNamespace string) error {
+	switch u.Secret.Namespace {
+	case daemonNamespace, metav1.NamespaceSystem, "kube-node-lease":
+		return fmt.Errorf("%w: namespace %s is the cluster's or the daemon's own; put the SealedSecret into the application's namespace", ErrRefused, u.Secret.Namespace)
+	}
+	if isClusters(u.Secret.Type) {
+		return fmt.Errorf("%w: spec.template.type %s belongs to the cluster itself; use Opaque", ErrRefused, u.Secret.Type)
+	}
+	size := 0
+	for key, value := range u.Secret.Data {
+		if problems := validation.IsConfigMapKey(key); len(problems) > 0 {
+			return fmt.Errorf("%w: %q: %s", ErrKeyInvalid, key, strings.Join(problems, "; "))
+		}
+		size += len(value)
+	}
+	if size > corev1.MaxSecretSize {
+		return fmt.Errorf("%w: its values exceed %d bytes", ErrTooLarge, corev1.MaxSecretSize)
+	}
+	return nil
+}
+
+// historyOfNew is that of a Secret that is not there: none, unless it takes the
+// place of another content.
+func (w *Writer) historyOfNew(ctx context.Context, wanted Unsealed) (Revisions, error) {
+	if !wanted.Replaces {
+		return Revisions{}, nil
+	}
+	ring, err := w.config.Keys.Keyring(ctx)
+	if err != nil {
+		return Revisions{}, err
+	}
+	digest := digester{ring: ring, namespace: wanted.Secret.Namespace, name: wanted.Secret.Name}
+	return first(ring.Current(), digest.live(ring.Current(), wanted.Secret.Data), w.config.Clock.Now().Unix()), nil
+}
+
+// createUnsealed makes the Secret; history is that of one that was deleted for
+// it, and empty for a first content.
+func (w *Writer) createUnsealed(ctx context.Context, wanted Unsealed, history Revisions) (Applied, error) {
+	secret := wanted.Secret.DeepCopy()
+	defer clearData(secret.Data)
+	wanted.own(&secret.ObjectMeta)
+	if text := wanted.metadata().String(); text != "" {
+		metav1.SetMetaDataAnnotation(&secret.ObjectMeta, v1alpha1.AnnotationMetadata, text)
+	}
+	if history.KID != "" {
+		metav1.SetMetaDataAnnotation(&secret.ObjectMeta, v1alpha1.AnnotationRevisions, history.String())
+	}
+	if err := w.config.Writer.Create(ctx, secret, fieldOwner); err != nil {
+		return Applied{}, fmt.Errorf("creating Secret %s/%s: %w", secret.Namespace, secret.Name, err)
+	}
+	return Applied{
+		Outcome: Created, Status: status(secret, ""), Sequence: history.Sequence(),
+		Changed: slices.Sorted(maps.Keys(wanted.Secret.Data)),
+	}, nil
+}
+
+// grip says what may be done to a Secret that is there.
+type grip int
+
+const (
+	notOurs grip = iota
+	wholly       // it is the SealedSecret's, or may be taken over
+	patched      // the SealedSecret's values are put into it
+)
+
+// gripOn judges by the live Secret alone.
+func (u Unsealed) gripOn(live *corev1.Secret) grip {
+	switch {
+	case ClaimUID(live) != "":
+		return notOurs
+	case live.Annotations[annotationPatch] == "true":
+		return patched
+	case SealedUID(live) == string(u.Owner.UID), live.Annotations[annotationManaged] == "true":
+		return wholly
+	}
+	return notOurs
+}
+
+func (w *Writer) updateUnsealed(ctx context.Context, wanted Unsealed, live *corev1.Secret) (Applied, error) {
+	grip := wanted.gripOn(live)
+	if grip == notOurs {
+		return Applied{}, fmt.Errorf("%w: Secret %s exists and is not managed by this SealedSecret; delete it, or annotate it with %s: \"true\" to have it taken over",
+			ErrNotOurs, client.ObjectKeyFromObject(live), annotationManaged)
+	}
+	next := wanted.next(live, grip)
+	defer clearData(next.Data)
+	before, after, err := w.reviseUnsealed(ctx, wanted, live, next)
+	if err != nil {
+		return Applied{}, err
+	}
+	applied := Applied{Outcome: Unchanged, Sequence: after.Sequence(), Changed: changedKeys(before, after)}
+	same := maps.EqualFunc(live.Data, next.Data, bytes.Equal)
+	if same && live.Type == next.Type && isImmutable(live) == isImmutable(next) && wanted.metadata().on(live.ObjectMeta) &&
+		slices.EqualFunc(live.OwnerReferences, next.OwnerReferences, sameOwner) && wanted.givesWhatItGave(live) {
+		applied.Status = status(live, "")
+		return applied, nil
+	}
+	applied.Outcome = Healed
+	if len(applied.Changed) > 0 {
+		applied.Outcome = Updated
+		metav1.SetMetaDataAnnotation(&next.ObjectMeta, v1alpha1.AnnotationRevisions, after.String())
+	} else if same {
+		applied.Outcome = Relabelled
+	}
+	if live.Type != next.Type || isImmutable(live) && (!same || !isImmutable(next)) {
+		return w.recreate(ctx, wanted, live, after, applied)
+	}
+	if err := w.config.Writer.Update(ctx, next, fieldOwner); err != nil {
+		return Applied{}, fmt.Errorf("updating Secret %s: %w", client.ObjectKeyFromObject(live), err)
+	}
+	applied.Status = status(next, "")
+	return applied, nil
+}
+
+// next is the Secret that is to be, on top of the one that is there.
+func (u Unsealed) next(live *corev1.Secret, grip grip) *corev1.Secret {
+	next := live.DeepCopy()
+	u.metadata().put(&next.ObjectMeta)
+	if grip == patched {
+		if next.Data == nil {
+			next.Data = map[string][]byte{}
+		}
+		for key, value := range u.Secret.Data {
+			next.Data[key] = slices.Clone(value)
+		}
+		if live.Annotations[annotationManaged] == "true" {
+			u.own(&next.ObjectMeta)
+		}
+		return next
+	}
+	clearData(next.Data)
+	next.Data = u.Secret.DeepCopy().Data
+	next.Type = u.Secret.Type
+	if u.Secret.Immutable != nil && *u.Secret.Immutable {
+		next.Immutable = u.Secret.Immutable
+	}
+	u.own(&next.ObjectMeta)
+	return next
+}
+
+// own makes the SealedSecret the Secret's controller, or marks it as its where
+// the template wants no owner.
+func (u Unsealed) own(meta *metav1.ObjectMeta) {
+	if u.Secret.Annotations[annotationSkipOwner] == "true" {
+		meta.OwnerReferences = slices.DeleteFunc(meta.OwnerReferences, isSealed)
+		metav1.SetMetaDataLabel(meta, v1alpha1.LabelSealedUID, string(u.Owner.UID))
+		return
+	}
+	delete(meta.Labels, v1alpha1.LabelSealedUID)
+	if slices.ContainsFunc(meta.OwnerReferences, func(r metav1.OwnerReference) bool { return r.UID == u.Owner.UID && isSealed(r) }) {
+		return
+	}
+	controller := true
+	meta.OwnerReferences = []metav1.OwnerReference{{
+		APIVersion: "bitnami.com/v1alpha1", Kind: "SealedSecret", Name: u.Owner.Name, UID: u.Owner.UID, Controller: &controller,
+	}}
+}
+
+func sameOwner(a, b metav1.OwnerReference) bool { return a.UID == b.UID && a.Kind == b.Kind }
+
+// metadata is what the template gives.
+func (u Unsealed) metadata() Metadata {
+	return Metadata{Labels: u.Secret.Labels, Annotations: u.Secret.Annotations}
+}
+
+// givesWhatItGave says that the template takes nothing back that it is known to
+// have given.
+func (u Unsealed) givesWhatItGave(live *corev1.Secret) bool {
+	remembered, known := live.Annotations[v1alpha1.AnnotationMetadata]
+	return !known || remembered == u.metadata().String()
+}
+
+// reviseUnsealed gives the Secret's history as it stands and as it will be.
+func (w *Writer) reviseUnsealed(ctx context.Context, wanted Unsealed, live, next *corev1.Secret) (before, after Revisions, err error) {
+	ring, err := w.config.Keys.Keyring(ctx)
+	if err != nil {
+		return Revisions{}, Revisions{}, err
+	}
+	digest := digester{ring: ring, namespace: next.Namespace, name: next.Name}
+	if _, kept := live.Annotations[v1alpha1.AnnotationRevisions]; !kept && wanted.Known {
+		known := first(ring.Current(), digest.live(ring.Current(), next.Data), 0)
+		return known, known, nil
+	}
+	before, after = w.reviseBytes(live, next.Data, 0, digest)
+	return before, after, nil
+}
+
+// recreate deletes the Secret that was looked at, and no other, and makes it
+// anew with its history.
+func (w *Writer) recreate(ctx context.Context, wanted Unsealed, live *corev1.Secret, history Revisions, applied Applied) (Applied, error) {
+	if !wanted.Recreate {
+		what := fmt.Sprintf("has type %s, which cannot be changed to %s", live.Type, wanted.Secret.Type)
+		if live.Type == wanted.Secret.Type {
+			what = "is immutable, and what is sealed is different"
+		}
+		return Applied{}, fmt.Errorf("%w: Secret %s %s; annotate the SealedSecret with %s: \"true\" to have it deleted and made anew, during which new pods wait for it",
+			ErrRefused, client.ObjectKeyFromObject(live), what, v1alpha1.AnnotationRecreate)
+	}
+	only := client.Preconditions{UID: &live.UID, ResourceVersion: &live.ResourceVersion}
+	if err := w.config.Writer.Delete(ctx, live, only); err != nil {
+		return Applied{}, fmt.Errorf("deleting Secret %s to make it anew: %w", client.ObjectKeyFromObject(live), err)
+	}
+	made, err := w.createUnsealed(ctx, wanted, history)
+	made.Changed, made.Sequence, made.Outcome = applied.Changed, applied.Sequence, applied.Outcome
+	return made, err
+}
