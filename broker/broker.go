@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	ssv1alpha1 "github.com/bitnami-labs/sealed-secrets/pkg/apis/sealedsecrets/v1alpha1"
 	"github.com/go-logr/logr"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	batchv1 "k8s.io/api/batch/v1"
@@ -68,6 +69,9 @@ type Config struct {
 	// AllowHTTP permits stores with plain http addresses, for development.
 	AllowHTTP bool
 
+	// SealedSecrets says what is done with SealedSecrets. The zero value: nothing.
+	SealedSecrets SealedSecrets
+
 	// MetricsAddress to serve metrics on. Empty: not at all.
 	MetricsAddress string
 
@@ -108,6 +112,9 @@ func Scheme() (*runtime.Scheme, error) {
 	}
 	if err := v1alpha1.AddToScheme(scheme); err != nil {
 		return nil, fmt.Errorf("adding Privyseal's kinds: %w", err)
+	}
+	if err := ssv1alpha1.AddToScheme(scheme); err != nil {
+		return nil, fmt.Errorf("adding SealedSecrets: %w", err)
 	}
 	return scheme, nil
 }
@@ -229,6 +236,11 @@ func wire(ctx context.Context, mgr manager.Manager, config Config) error {
 	}
 	if err := claim.SetupAnnotated(mgr, events); err != nil {
 		return fmt.Errorf("setting up annotated workloads: %w", err)
+	}
+	if config.SealedSecrets.Enabled {
+		if err := wireSealedSecrets(mgr, config, writer, keys); err != nil {
+			return fmt.Errorf("setting up SealedSecrets: %w", err)
+		}
 	}
 	if err := mgr.AddHealthzCheck("alive", healthz.Ping); err != nil {
 		return fmt.Errorf("adding the health check: %w", err)

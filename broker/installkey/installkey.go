@@ -49,6 +49,10 @@ const digestSize = 16
 // install key (RFC 5869's info).
 const revisionLabel = "privyseal.io/v1/revision"
 
+// inputLabel is that of the subkey for what a target is made of: sealed items and
+// templates.
+const inputLabel = "privyseal.io/v1/input"
+
 // nameLabel is that of the bytes in a kid.
 const nameLabel = "privyseal.io/v1/name"
 
@@ -64,12 +68,13 @@ var ErrNoKey = errors.New("no usable install key")
 type Keyring struct {
 	current   string
 	revisions map[string][]byte // kid → HMAC subkey
+	inputs    map[string][]byte // likewise
 }
 
 // NewKeyring makes a Keyring of keys by name: "k" and a number, of which the
 // highest is the one in use. Other entries are ignored. Errors wrap ErrNoKey.
 func NewKeyring(keys map[string][]byte) (*Keyring, error) {
-	ring := &Keyring{revisions: map[string][]byte{}}
+	ring := &Keyring{revisions: map[string][]byte{}, inputs: map[string][]byte{}}
 	highest := -1
 	for name, key := range keys {
 		number, ok := nameNumber(name)
@@ -80,12 +85,16 @@ func NewKeyring(keys map[string][]byte) (*Keyring, error) {
 		if err != nil {
 			return nil, fmt.Errorf("deriving the revision key of %s: %w", name, err)
 		}
+		input, err := hkdf.Key(sha256.New, key, nil, inputLabel, keySize)
+		if err != nil {
+			return nil, fmt.Errorf("deriving the input key of %s: %w", name, err)
+		}
 		proof, err := hkdf.Key(sha256.New, key, nil, nameLabel, nameSize)
 		if err != nil {
 			return nil, fmt.Errorf("deriving the kid of %s: %w", name, err)
 		}
 		kid := name + "-" + hex.EncodeToString(proof)
-		ring.revisions[kid] = subkey
+		ring.revisions[kid], ring.inputs[kid] = subkey, input
 		if number > highest {
 			highest, ring.current = number, kid
 		}
@@ -114,8 +123,17 @@ func (k *Keyring) Knows(kid string) bool {
 // Digest is the keyed digest of parts under kid, in hex: 128 bits of an
 // HMAC-SHA-256 over the length-prefixed parts. It is "" for an unknown kid.
 func (k *Keyring) Digest(kid string, parts ...[]byte) string {
-	subkey, ok := k.revisions[kid]
-	if !ok {
+	return digest(k.revisions[kid], parts)
+}
+
+// Input is the keyed digest of what a target is made of, under a subkey of its
+// own: it cannot be compared with a Digest of the same bytes.
+func (k *Keyring) Input(kid string, parts ...[]byte) string {
+	return digest(k.inputs[kid], parts)
+}
+
+func digest(subkey []byte, parts [][]byte) string {
+	if subkey == nil {
 		return ""
 	}
 	mac := hmac.New(sha256.New, subkey)

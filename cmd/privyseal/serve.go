@@ -18,6 +18,7 @@ import (
 	"github.com/privyseal/privyseal/broker"
 	"github.com/privyseal/privyseal/broker/address"
 	"github.com/privyseal/privyseal/broker/claim"
+	"github.com/privyseal/privyseal/broker/sealingkey"
 )
 
 // common are the flags of every command that talks to a cluster for long.
@@ -77,6 +78,7 @@ func (c *common) access() (*rest.Config, error) {
 func serveCommand() *cobra.Command {
 	var flags common
 	var allowed []string
+	var cutOff string
 	config := broker.Config{}
 	command := &cobra.Command{
 		Use:   "serve",
@@ -96,6 +98,14 @@ func serveCommand() *cobra.Command {
 			if config.StaleAfter < time.Second {
 				return usageError{fmt.Errorf("--stale-after %s: want at least 1s", config.StaleAfter)}
 			}
+			if cutOff != "" {
+				if config.SealedSecrets.Renewal.CutOff, err = time.Parse(time.RFC3339, cutOff); err != nil {
+					return usageError{fmt.Errorf("--sealing-key-cutoff %q: want a time such as 2026-01-31T00:00:00Z", cutOff)}
+				}
+			}
+			if every := config.SealedSecrets.Renewal.Every; every != 0 && every < time.Hour {
+				return usageError{fmt.Errorf("--sealing-key-renewal %s: want at least 1h, or 0 for never", every)}
+			}
 			config.REST, config.Log, config.Namespace = access, log, flags.namespace
 			config.MetricsAddress, config.ProbeAddress = flags.metrics, flags.probes
 			return broker.Run(command.Context(), config)
@@ -106,6 +116,10 @@ func serveCommand() *cobra.Command {
 	command.Flags().DurationVar(&config.RefreshInterval, "refresh-interval", claim.DefaultInterval, "how often a claim is read that does not say")
 	command.Flags().StringArrayVar(&allowed, "allowed-address", nil, "an address that SecretStores may have, as scheme://host:port; may be given many times (default: none, and SecretStores are switched off)")
 	command.Flags().DurationVar(&config.StaleAfter, "stale-after", claim.DefaultStaleAfter, "how long a claim goes unread before it is stale; never less than three of its intervals")
+	command.Flags().BoolVar(&config.SealedSecrets.Enabled, "sealed-secrets", true, "make Secrets of SealedSecrets")
+	command.Flags().StringVar(&config.SealedSecrets.KeyNamespace, "sealing-key-namespace", "", "namespace of the sealing keys (default: the one that this runs in)")
+	command.Flags().DurationVar(&config.SealedSecrets.Renewal.Every, "sealing-key-renewal", sealingkey.DefaultRenewal, "age at which a sealing key is followed by a new one; 0 never")
+	command.Flags().StringVar(&cutOff, "sealing-key-cutoff", "", "have sealing keys that are older than this time (RFC 3339) followed by new ones at once")
 	command.Flags().BoolVar(&config.AllowHTTP, "dev-allow-http", false, "allow stores with plain http addresses; for development only")
 	return command
 }

@@ -1,0 +1,91 @@
+package broker
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	ssv1alpha1 "github.com/bitnami-labs/sealed-secrets/pkg/apis/sealedsecrets/v1alpha1"
+	"github.com/go-logr/logr"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+
+	"github.com/privyseal/privyseal/broker/installkey"
+	"github.com/privyseal/privyseal/broker/seal"
+	"github.com/privyseal/privyseal/broker/sealedsecret"
+	"github.com/privyseal/privyseal/broker/sealingkey"
+	"github.com/privyseal/privyseal/broker/target"
+)
+
+// SealedSecrets says what is done with SealedSecrets.
+type SealedSecrets struct {
+	// Enabled makes Secrets of them.
+	Enabled bool
+
+	// KeyNamespace is where the sealing keys are. Empty: the daemon's namespace.
+	KeyNamespace string
+
+	// Renewal of the sealing keys.
+	Renewal sealingkey.Renewal
+}
+
+// kindThere is how often a kind that is not there is looked for.
+const kindThere = 15 * time.Second
+
+// wireSealedSecrets puts the keys and the controller of SealedSecrets in place.
+// The kind may come later than the daemon: claims do not wait for it.
+func wireSealedSecrets(mgr manager.Manager, config Config, writer *target.Writer, rings *installkey.Keeper) error {
+	turned := make(chan event.GenericEvent, 1)
+	keys := sealingkey.New(sealingkey.Config{
+		Live: mgr.GetAPIReader(), Writer: mgr.GetClient(), Namespace: orDefault(config.SealedSecrets.KeyNamespace, config.Namespace),
+		Renewal: config.SealedSecrets.Renewal, Clock: config.Clock, Log: config.Log.WithName("sealing-keys"),
+		Changed: func(sealingkey.Snapshot) {
+			select {
+			case turned <- event.GenericEvent{Object: &ssv1alpha1.SealedSecret{}}:
+			default: // somebody is told already
+			}
+		},
+	})
+	if err := keys.SetupWithManager(mgr); err != nil {
+		return err
+	}
+	controller := sealedsecret.New(sealedsecret.Config{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Metadata: mgr.GetCache(), Targets: writer, Keyrings: rings,
+		Keys: func() (*seal.Keys, error) {
+			snapshot, err := keys.Snapshot()
+			return snapshot.Open, err
+		},
+		Events: mgr.GetEventRecorder("sealed-secrets"), Registerer: metrics.Registry,
+		Log: config.Log.WithName("sealedsecret"), Clock: config.Clock,
+	})
+	kind := schema.GroupKind{Group: ssv1alpha1.SchemeGroupVersion.Group, Kind: "SealedSecret"}
+	return mgr.Add(manager.RunnableFunc(func(ctx context.Context) error {
+		if err := untilThere(ctx, mgr.GetRESTMapper(), kind, config.Log); err != nil {
+			return nil //nolint:nilerr // the daemon ends
+		}
+		return controller.SetupWithManager(mgr, turned)
+	}))
+}
+
+// untilThere waits until the API server has a kind.
+func untilThere(ctx context.Context, mapper meta.RESTMapper, kind schema.GroupKind, log logr.Logger) error {
+	var told atomic.Bool
+	return wait.PollUntilContextCancel(ctx, kindThere, true, func(context.Context) (bool, error) {
+		_, err := mapper.RESTMapping(kind)
+		if err != nil && !told.Swap(true) {
+			log.Info("SealedSecrets are not seen to until their kind is there; the chart installs it with sealedSecrets.enabled", "kind", kind.String(), "reason", err.Error())
+		}
+		return err == nil, nil
+	})
+}
+
+func orDefault(text, otherwise string) string {
+	if text == "" {
+		return otherwise
+	}
+	return text
+}
