@@ -25,8 +25,18 @@ require golang.org/x/time v0.16.0
 // Templates: its pure functions.
 require github.com/Masterminds/sprig/v3 v3.3.0
 
-// Sealing: the fingerprints of keys.
-require golang.org/x/crypto v0.57.0
+// Sealing: the kind SealedSecret, from the newest Sealed Secrets that still has
+// this path, and the fingerprints of keys.
+require (
+	github.com/bitnami-labs/sealed-secrets v0.36.6
+	golang.org/x/crypto v0.57.0
+)
+
+// Manifests: with the place of each word, and as the API server reads them.
+require (
+	go.yaml.in/yaml/v3 v3.0.5
+	sigs.k8s.io/yaml v1.6.0
+)
 
 // The command, its log and its metrics.
 require (
@@ -36,14 +46,12 @@ require (
 	k8s.io/klog/v2 v2.140.0
 )
 
-// Tests. The newest Sealed Secrets that still has this path.
+// Tests.
 require (
-	github.com/bitnami-labs/sealed-secrets v0.36.6
 	github.com/google/go-cmp v0.7.0
 	github.com/rogpeppe/go-internal v1.16.0
 	gopkg.in/evanphx/json-patch.v4 v4.13.0
 	k8s.io/apiextensions-apiserver v0.37.1
-	sigs.k8s.io/yaml v1.6.0
 )
 
 require (
@@ -105,7 +113,6 @@ require (
 	github.com/spf13/pflag v1.0.10 // indirect
 	github.com/x448/float16 v0.8.4 // indirect
 	go.yaml.in/yaml/v2 v2.4.4 // indirect
-	go.yaml.in/yaml/v3 v3.0.5 // indirect
 	golang.org/x/net v0.60.0 // indirect
 	golang.org/x/oauth2 v0.37.0 // indirect
 	golang.org/x/sync v0.24.0 // indirect

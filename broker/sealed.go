@@ -29,8 +29,11 @@ type SealedSecrets struct {
 	// KeyNamespace is where the sealing keys are. Empty: the daemon's namespace.
 	KeyNamespace string
 
-	// Renewal of the sealing keys.
-	Renewal sealingkey.Renewal
+	// RenewPeriod after which a sealing key is followed by a new one. 0: never.
+	RenewPeriod time.Duration
+
+	// CutOff has sealing keys that are older followed by new ones. Zero: none.
+	CutOff time.Time
 }
 
 // kindThere is how often a kind that is not there is looked for.
@@ -41,22 +44,24 @@ const kindThere = 15 * time.Second
 func wireSealedSecrets(mgr manager.Manager, config Config, writer *target.Writer, rings *installkey.Keeper) error {
 	turned := make(chan event.GenericEvent, 1)
 	keys := sealingkey.New(sealingkey.Config{
-		Live: mgr.GetAPIReader(), Writer: mgr.GetClient(), Namespace: orDefault(config.SealedSecrets.KeyNamespace, config.Namespace),
-		Renewal: config.SealedSecrets.Renewal, Clock: config.Clock, Log: config.Log.WithName("sealing-keys"),
-		Changed: func(sealingkey.Snapshot) {
+		Reader: mgr.GetAPIReader(), Writer: mgr.GetClient(), Namespace: orDefault(config.SealedSecrets.KeyNamespace, config.Namespace),
+		RenewPeriod: config.SealedSecrets.RenewPeriod, CutOff: config.SealedSecrets.CutOff,
+		Clock: config.Clock, Log: config.Log.WithName("sealing-keys"), Events: mgr.GetEventRecorder("privyseal"),
+		Changed: func() {
 			select {
 			case turned <- event.GenericEvent{Object: &ssv1alpha1.SealedSecret{}}:
 			default: // somebody is told already
 			}
 		},
 	})
+	keys.Register(metrics.Registry)
 	if err := keys.SetupWithManager(mgr); err != nil {
 		return err
 	}
 	controller := sealedsecret.New(sealedsecret.Config{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Metadata: mgr.GetCache(), Targets: writer, Keyrings: rings,
-		Keys: func() (*seal.Keys, error) {
-			snapshot, err := keys.Snapshot()
+		Keys: func(ctx context.Context) (*seal.Keys, error) {
+			snapshot, err := keys.Snapshot(ctx)
 			return snapshot.Open, err
 		},
 		Events: mgr.GetEventRecorder("sealed-secrets"), Registerer: metrics.Registry,

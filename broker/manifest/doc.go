@@ -1,14 +1,12 @@
-// Package manifest works on whole SealedSecrets: it seals a Secret to one, opens
-// the items of one, builds the Secret that one stands for, and seals the items of
-// one anew. It is what the controller, the API for kubeseal, the command line and
-// the copies in git have in common, so that no two of them read a SealedSecret
-// differently.
+// Package manifest works on whole SealedSecrets: it opens their items, renders
+// the Secret that they stand for, seals Secrets, and seals items anew.
 //
-// The kind is that of Sealed Secrets, as is what a SealedSecret means; only the
-// envelope of an item may be ours. The scope is read from the SealedSecret's own
-// metadata and from nowhere else: the template is not sealed, and believing it
-// would let whoever edits it widen the scope.
+// The kind is that of Sealed Secrets, types and all, so that what lies in git
+// and in clusters need not change. Its rules are kept where anything could
+// depend on them; each place that is stricter says why. What upstream does with
+// an object in one method is apart here, since not everyone may do all of it:
+// an answer to a stranger may tell whether items open, and must not render
+// their template, whose failing could be made to depend on a value.
 //
-// Everything here is pure. A SealedSecret opens as a whole or not at all, and what
-// does not open is named by its key, never by its content.
+// The package is pure: it asks no cluster and reads no clock.
 package manifest

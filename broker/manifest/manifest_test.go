@@ -3,7 +3,7 @@ package manifest_test
 import (
 	"encoding/base64"
 	"errors"
-	"maps"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -13,247 +13,234 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes/scheme"
-
-	"crypto/rsa"
-	"crypto/x509"
-	"encoding/pem"
 
 	"github.com/privyseal/privyseal/broker/manifest"
 	"github.com/privyseal/privyseal/broker/seal"
 )
 
-var day = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+// keyring is what the tests seal to and open with.
+type keyring struct {
+	rsa    *seal.RSAKey
+	hybrid *seal.PrivateKey
+	open   *seal.Keys
+}
 
-func rsaKey(t testing.TB) *seal.RSAKey {
+func newKeyring(t testing.TB) keyring {
 	t.Helper()
-	key, err := seal.GenerateRSAKey(seal.RSAConfig{Now: day, Bits: 2048})
+	rsa, err := seal.GenerateRSAKey(seal.RSAConfig{Now: time.Unix(1_800_000_000, 0), Bits: 2048})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return key
-}
-
-func hybridKey(t testing.TB) *seal.PrivateKey {
-	t.Helper()
-	key, err := seal.GenerateKey()
+	hybrid, err := seal.GenerateKey()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return key
+	return keyring{rsa, hybrid, seal.NewKeys([]*seal.RSAKey{rsa}, []*seal.PrivateKey{hybrid})}
 }
 
-// upstreamsKey is the key as Sealed Secrets' own code has it.
-func upstreamsKey(t testing.TB, key *seal.RSAKey) *rsa.PrivateKey {
+func (k keyring) v1() manifest.Sealer { return manifest.Sealer{RSA: k.rsa.Public()} }
+
+func (k keyring) v2(environment string) manifest.Sealer {
+	return manifest.Sealer{Recipients: []*seal.PublicKey{k.hybrid.Public()}, Environment: environment}
+}
+
+func secret(modify ...func(*corev1.Secret)) *corev1.Secret {
+	one := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Name: "db", Namespace: "pay", Labels: map[string]string{"app": "pay"}},
+		Type:       corev1.SecretTypeOpaque,
+		Data:       map[string][]byte{"user": []byte("pay"), "password": []byte("hunter2")},
+	}
+	for _, change := range modify {
+		change(one)
+	}
+	return one
+}
+
+func mustSeal(t testing.TB, sealer manifest.Sealer, one *corev1.Secret, scope seal.Scope) *ssv1alpha1.SealedSecret {
 	t.Helper()
-	text, _ := key.PEM()
-	block, _ := pem.Decode(text)
-	parsed, err := x509.ParsePKCS1PrivateKey(block.Bytes)
+	sealed, err := sealer.Seal(one, scope)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return parsed
+	return sealed
 }
 
-func appSecret() *corev1.Secret {
-	return &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{
-			Namespace: "payments", Name: "db", Labels: map[string]string{"app": "checkout"},
-			Annotations:     map[string]string{"note": "kept", "kubectl.kubernetes.io/last-applied-configuration": `{"data":{"password":"c2VjcmV0"}}`},
-			OwnerReferences: []metav1.OwnerReference{{Name: "somebody"}},
-		},
-		Type:       corev1.SecretTypeBasicAuth,
-		Data:       map[string][]byte{"password": []byte("correct horse")},
-		StringData: map[string]string{"username": "ada"},
+func values(opened manifest.Opened) map[string]string {
+	plain := map[string]string{}
+	for name, value := range opened.Data {
+		plain[name] = string(value.Bytes())
 	}
+	return plain
 }
 
-func data(secret *corev1.Secret) map[string]string {
-	texts := map[string]string{}
-	for key, value := range secret.Data {
-		texts[key] = string(value)
-	}
-	return texts
-}
-
-func must[T any](value T, err error) func(testing.TB) T {
-	return func(t testing.TB) T {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return value
-	}
-}
-
-func TestWhatSealedSecretsSealedIsOpenedAndWhatIsSealedHereItOpens(t *testing.T) {
-	key := rsaKey(t)
-	for _, scope := range []seal.Scope{seal.Strict, seal.NamespaceWide, seal.ClusterWide} {
-		t.Run(scope.String(), func(t *testing.T) {
-			secret := appSecret()
-			manifest.SetScope(secret, scope)
-			theirs := must(ssv1alpha1.NewSealedSecret(scheme.Codecs, &upstreamsKey(t, key).PublicKey, secret))(t)
-			opened := must(manifest.Open(theirs, "prod", seal.NewKeys([]*seal.RSAKey{key}, nil)))(t)
-			ours := must(manifest.Render(theirs, opened))(t)
-
-			sealed := must(manifest.Sealer{RSA: key.Public()}.Seal(appSecret(), scope))(t)
-			if got := manifest.Scope(sealed); got != scope {
-				t.Errorf("sealed %s, it is %s", scope, got)
-			}
-			back := must(sealed.Unseal(scheme.Codecs, map[string]*rsa.PrivateKey{"k": upstreamsKey(t, key)}))(t)
-			back.OwnerReferences = nil
-			for _, annotations := range []map[string]string{ours.Annotations, back.Annotations} {
-				delete(annotations, ssv1alpha1.SealedSecretClusterWideAnnotation)
-				delete(annotations, ssv1alpha1.SealedSecretNamespaceWideAnnotation)
-			}
-			if diff := cmp.Diff(ours, back); diff != "" {
-				t.Errorf("what is opened here and there differs:\n%s", diff)
-			}
-			if diff := cmp.Diff(map[string]string{"password": "correct horse", "username": "ada"}, data(ours)); diff != "" {
-				t.Error(diff)
-			}
-			if strings.Contains(strings.Join(slices.Collect(maps.Keys(sealed.Spec.Template.Annotations)), " "), "last-applied") || sealed.Spec.Template.OwnerReferences != nil {
-				t.Errorf("the template took over %v", sealed.Spec.Template.ObjectMeta)
-			}
-		})
-	}
-}
-
-func TestTheDeprecatedBlobIsAWholeSecret(t *testing.T) {
-	key := rsaKey(t)
-	keys := seal.NewKeys([]*seal.RSAKey{key}, nil)
-	theirs := must(ssv1alpha1.NewSealedSecretV1(scheme.Codecs, &upstreamsKey(t, key).PublicKey, appSecret()))(t)
-	opened := must(manifest.Open(theirs, "", keys))(t)
-	secret := must(manifest.Render(theirs, opened))(t)
-	if diff := cmp.Diff(map[string]string{"password": "correct horse", "username": "ada"}, data(secret)); diff != "" {
-		t.Error(diff)
-	}
-	again, names, err := manifest.Reseal(theirs, "", keys, manifest.Sealer{RSA: key.Public()}, func([]byte) bool { return true })
-	if err != nil || len(names) != 1 || string(again.Spec.Data) == string(theirs.Spec.Data) {
-		t.Errorf("sealing it anew: %v, %v", names, err)
-	}
-	theirs.Spec.EncryptedData = map[string]string{"more": "AgA="}
-	if _, err := manifest.Open(theirs, "", keys); !errors.Is(err, manifest.ErrBoth) {
-		t.Errorf("with items beside it: %v", err)
-	}
-}
-
-func TestASealedSecretOpensAsAWholeOrNotAtAll(t *testing.T) {
-	key, other := hybridKey(t), hybridKey(t)
-	sealer := manifest.Sealer{Recipients: []*seal.PublicKey{key.Public()}, Environment: "prod"}
-	keys := seal.NewKeys(nil, []*seal.PrivateKey{key})
-	fresh := func() *ssv1alpha1.SealedSecret { return must(sealer.Seal(appSecret(), seal.Strict))(t) }
-	good := fresh()
-	foreign := must(manifest.Sealer{Recipients: []*seal.PublicKey{other.Public()}, Environment: "prod"}.Seal(appSecret(), seal.Strict))(t)
-	for _, c := range []struct {
-		name        string
-		spoil       func(*ssv1alpha1.SealedSecret)
-		environment string
-		items       []string // that do not open
-		is          error
-	}{
-		{name: "as it was sealed", spoil: func(*ssv1alpha1.SealedSecret) {}, environment: "prod"},
-		{name: "two items swapped", environment: "prod", items: []string{"password", "username"}, is: seal.ErrDecrypt, spoil: func(s *ssv1alpha1.SealedSecret) {
-			items := s.Spec.EncryptedData
-			items["password"], items["username"] = items["username"], items["password"]
-		}},
-		{name: "an item under another key", environment: "prod", items: []string{"motd"}, is: seal.ErrDecrypt, spoil: func(s *ssv1alpha1.SealedSecret) {
-			s.Spec.EncryptedData["motd"] = s.Spec.EncryptedData["password"]
-		}},
-		{name: "another name", environment: "prod", items: []string{"password", "username"}, is: seal.ErrDecrypt, spoil: func(s *ssv1alpha1.SealedSecret) { s.Name = "other" }},
-		{name: "another environment", environment: "dev", items: []string{"password", "username"}, is: seal.ErrDecrypt, spoil: func(*ssv1alpha1.SealedSecret) {}},
-		{name: "a wider scope", environment: "prod", items: []string{"password", "username"}, is: seal.ErrDecrypt, spoil: func(s *ssv1alpha1.SealedSecret) {
-			manifest.SetScope(s, seal.ClusterWide)
-		}},
-		{name: "no base64", environment: "prod", items: []string{"password"}, is: seal.ErrMalformed, spoil: func(s *ssv1alpha1.SealedSecret) { s.Spec.EncryptedData["password"] = "%" }},
-		{name: "sealed to somebody else", environment: "prod", items: []string{"password"}, is: seal.ErrNoKey, spoil: func(s *ssv1alpha1.SealedSecret) {
-			s.Spec.EncryptedData["password"] = foreign.Spec.EncryptedData["password"]
-		}},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			sealed := fresh()
-			c.spoil(sealed)
-			opened, err := manifest.Open(sealed, c.environment, keys)
-			if c.items == nil {
-				if err != nil || len(opened.Data) != 2 || !slices.Equal(opened.Keys, []string{key.Public().ID().String()}) {
-					t.Errorf("opened %v, %v", opened, err)
+func TestASecretComesBackFromItsSealedForm(t *testing.T) {
+	keys := newKeyring(t)
+	for name, sealer := range map[string]manifest.Sealer{"version 1": keys.v1(), "version 2": keys.v2("production")} {
+		for _, scope := range []seal.Scope{seal.Strict, seal.NamespaceWide, seal.ClusterWide} {
+			t.Run(fmt.Sprint(name, " ", scope), func(t *testing.T) {
+				sealed := mustSeal(t, sealer, secret(func(s *corev1.Secret) {
+					s.StringData = map[string]string{"user": "wins over data"}
+					s.Annotations = map[string]string{"note": "kept", "kubectl.kubernetes.io/last-applied-configuration": "hunter2"}
+					s.UID, s.ResourceVersion = "1", "2"
+					s.OwnerReferences = []metav1.OwnerReference{{Name: "x"}}
+				}), scope)
+				if manifest.Scope(sealed) != scope || manifest.Scope(&sealed.Spec.Template) != scope {
+					t.Errorf("the scope is %s, the template's %s", manifest.Scope(sealed), manifest.Scope(&sealed.Spec.Template))
 				}
-				return
-			}
-			var failed manifest.ItemErrors
-			if !errors.As(err, &failed) || !errors.Is(err, manifest.ErrItems) || !errors.Is(err, c.is) || opened.Data != nil {
-				t.Fatalf("opened %v, error %v, want %v", opened, err, c.is)
-			}
-			if got := slices.Sorted(maps.Keys(failed)); !slices.Equal(got, c.items) {
-				t.Errorf("not opened: %v, want %v", got, c.items)
-			}
-		})
-	}
-	if diff := cmp.Diff(good.Spec.Template, fresh().Spec.Template); diff != "" {
-		t.Error(diff)
-	}
-}
-
-func TestTextsOfTheTemplateSeeTheValuesAndLoseToThem(t *testing.T) {
-	key := hybridKey(t)
-	sealed := must(manifest.Sealer{Recipients: []*seal.PublicKey{key.Public()}}.Seal(appSecret(), seal.Strict))(t)
-	sealed.Spec.Template.Data = map[string]string{
-		"dsn":      `{{ .username }}:{{ .password | upper }}@{{ index . "host" }}`,
-		"host":     "db.payments",
-		"password": "from the template",
-	}
-	opened := must(manifest.Open(sealed, "", seal.NewKeys(nil, []*seal.PrivateKey{key})))(t)
-	secret := must(manifest.Render(sealed, opened))(t)
-	want := map[string]string{"dsn": "ada:CORRECT HORSE@db.payments", "host": "db.payments", "password": "correct horse", "username": "ada"}
-	if diff := cmp.Diff(want, data(secret)); diff != "" {
-		t.Error(diff)
-	}
-	for name, text := range map[string]string{
-		"a function that looks at the machine": `{{ env "HOME" }}`,
-		"a function that fails on the value":   `{{ .password | mustFromJson }}`,
-		"no template":                          `{{ .password `,
-	} {
-		sealed.Spec.Template.Data = map[string]string{"text": text}
-		if _, err := manifest.Render(sealed, opened); err == nil || !strings.Contains(err.Error(), "spec.template.data[text]") || strings.Contains(err.Error(), "horse") {
-			t.Errorf("%s: %v", name, err)
+				opened, err := manifest.Open(sealed, "production", keys.open)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got, err := manifest.Render(sealed, opened)
+				if err != nil {
+					t.Fatal(err)
+				}
+				want := secret(func(s *corev1.Secret) {
+					s.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"}
+					s.Annotations = map[string]string{"note": "kept"}
+					manifest.SetScope(s, scope)
+					s.Data["user"] = []byte("wins over data")
+				})
+				if diff := cmp.Diff(want, got); diff != "" {
+					t.Error(diff)
+				}
+				if len(opened.Keys) != 1 {
+					t.Errorf("it opened with %q", opened.Keys)
+				}
+			})
 		}
 	}
 }
 
-func TestSealingAnewTouchesNothingButWhatItIsToldTo(t *testing.T) {
-	old, current := rsaKey(t), hybridKey(t)
-	sealed := must(manifest.Sealer{RSA: old.Public()}.Seal(appSecret(), seal.NamespaceWide))(t)
-	sealed.Labels, sealed.Spec.Template.Data = map[string]string{"mine": "yes"}, map[string]string{"text": "{{ .password }}"}
-	to := manifest.Sealer{Recipients: []*seal.PublicKey{current.Public()}, Environment: "prod"}
-	password, _ := base64.StdEncoding.DecodeString(sealed.Spec.EncryptedData["password"])
-	keys := seal.NewKeys([]*seal.RSAKey{old}, []*seal.PrivateKey{current})
-	again, names, err := manifest.Reseal(sealed, "prod", keys, to, func(item []byte) bool { return string(item) == string(password) })
-	if err != nil || !slices.Equal(names, []string{"password"}) {
-		t.Fatalf("sealed anew: %v, %v", names, err)
+func TestOneItemThatDoesNotOpenKeepsAllShutAndIsNamed(t *testing.T) {
+	keys, foreign := newKeyring(t), newKeyring(t)
+	sealed := mustSeal(t, keys.v2(""), secret(), seal.Strict)
+	other := mustSeal(t, foreign.v2(""), secret(), seal.Strict)
+	sealed.Spec.EncryptedData["foreign"] = other.Spec.EncryptedData["user"]
+	sealed.Spec.EncryptedData["renamed"] = sealed.Spec.EncryptedData["user"]
+	sealed.Spec.EncryptedData["torn"] = "Ag*"
+	opened, err := manifest.Open(sealed, "", keys.open)
+	var wrong manifest.ItemErrors
+	if !errors.As(err, &wrong) || len(wrong) != 3 || opened.Data != nil {
+		t.Fatalf("got %v, %v", opened, err)
 	}
-	same := again.DeepCopy()
-	same.Spec.EncryptedData["password"] = sealed.Spec.EncryptedData["password"]
-	if diff := cmp.Diff(sealed, same); diff != "" {
-		t.Errorf("more than the item is different:\n%s", diff)
+	for i, want := range []struct {
+		item string
+		is   error
+	}{{"foreign", seal.ErrNoKey}, {"renamed", seal.ErrDecrypt}, {"torn", seal.ErrMalformed}} {
+		if wrong[i].Item != want.item || !errors.Is(wrong[i], want.is) {
+			t.Errorf("got %v, want %s: %v", wrong[i], want.item, want.is)
+		}
 	}
-	opened := must(manifest.Open(again, "prod", keys))(t)
-	if got := string(opened.Data["password"].Bytes()); got != "correct horse" || len(opened.Keys) != 2 {
-		t.Errorf("it opens to %q with keys %v", got, opened.Keys)
+	for i := range 20 {
+		sealed.Spec.EncryptedData[fmt.Sprint("x", i)] = "torn"
+	}
+	if _, err := manifest.Open(sealed, "", keys.open); !strings.HasSuffix(err.Error(), "and 15 more") {
+		t.Errorf("got %v", err)
 	}
 }
 
-func TestASecretWithoutANameIsNotSealedStrictly(t *testing.T) {
-	key := hybridKey(t)
-	sealer := manifest.Sealer{Recipients: []*seal.PublicKey{key.Public()}}
-	for scope, secret := range map[seal.Scope]*corev1.Secret{
-		seal.Strict:        {ObjectMeta: metav1.ObjectMeta{Namespace: "payments"}},
-		seal.NamespaceWide: {ObjectMeta: metav1.ObjectMeta{Name: "db"}},
-	} {
-		if _, err := sealer.Seal(secret, scope); !errors.Is(err, manifest.ErrSecret) || !strings.Contains(err.Error(), "metadata.name") {
-			t.Errorf("scope %s: %v", scope, err)
-		}
+func TestTheScopeIsReadFromTheObjectAndNotFromItsTemplate(t *testing.T) {
+	keys := newKeyring(t)
+	sealed := mustSeal(t, keys.v1(), secret(), seal.ClusterWide)
+	manifest.SetScope(sealed, seal.Strict)
+	if _, err := manifest.Open(sealed, "", keys.open); !errors.Is(err, seal.ErrDecrypt) {
+		t.Errorf("got %v", err)
 	}
-	if _, err := sealer.Seal(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "db"}, Data: map[string][]byte{"a": nil}}, seal.ClusterWide); err != nil {
-		t.Error(err)
+	if sealed.Annotations != nil {
+		t.Errorf("annotations are left: %v", sealed.Annotations)
+	}
+}
+
+func TestTheDeprecatedDataIsOpenedAndSealedAnew(t *testing.T) {
+	keys := newKeyring(t)
+	sealed := &ssv1alpha1.SealedSecret{ObjectMeta: metav1.ObjectMeta{Name: "db", Namespace: "pay"}}
+	label := manifest.LabelOf(sealed, "", "")
+	item, err := seal.SealV1(value(`{"kind":"Secret","apiVersion":"v1","metadata":{"name":"x","uid":"1","labels":{"a":"b"}},"type":"T","data":{"user":"cGF5"},"stringData":{"a":"b"}}`), label, keys.rsa.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed.Spec.Data = item
+	resealed, changed, err := manifest.Reseal(sealed, "", keys.open, keys.v1(), func([]byte) bool { return true })
+	if err != nil || !slices.Equal(changed, []string{""}) || string(resealed.Spec.Data) == string(item) {
+		t.Fatalf("changed %q, %v", changed, err)
+	}
+	opened, err := manifest.Open(resealed, "", keys.open)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := manifest.Render(resealed, opened)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &corev1.Secret{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
+		ObjectMeta: metav1.ObjectMeta{Name: "db", Namespace: "pay", Labels: map[string]string{"a": "b"}},
+		Type:       "T", Data: map[string][]byte{"user": []byte("pay"), "a": []byte("b")},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if _, _, err := manifest.Reseal(sealed, "", keys.open, keys.v2(""), func([]byte) bool { return true }); err == nil {
+		t.Error("version 2 took a whole Secret")
+	}
+	sealed.Spec.EncryptedData = map[string]string{"user": base64.StdEncoding.EncodeToString(item)}
+	if _, err := manifest.Open(sealed, "", keys.open); !errors.Is(err, manifest.ErrBoth) {
+		t.Errorf("got %v", err)
+	}
+	sealed.Spec.EncryptedData = nil
+	if sealed.Spec.Data, err = seal.SealV1(value(`{"data": "hunter2"`), label, keys.rsa.Public()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := manifest.Open(sealed, "", keys.open); !errors.Is(err, seal.ErrMalformed) || strings.Contains(err.Error(), "hunter") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestResealingTouchesWhatNeedsItAndNothingElse(t *testing.T) {
+	old, now := newKeyring(t), newKeyring(t)
+	open := seal.NewKeys([]*seal.RSAKey{now.rsa, old.rsa}, []*seal.PrivateKey{old.hybrid, now.hybrid})
+	sealed := mustSeal(t, old.v2("production"), secret(), seal.Strict)
+	fresh := mustSeal(t, now.v2("production"), secret(func(s *corev1.Secret) { s.Data = map[string][]byte{"token": []byte("t")} }), seal.Strict)
+	sealed.Spec.EncryptedData["token"] = fresh.Spec.EncryptedData["token"]
+	classic := mustSeal(t, old.v1(), secret(func(s *corev1.Secret) { s.Data = map[string][]byte{"classic": []byte("c")} }), seal.Strict)
+	sealed.Spec.EncryptedData["classic"] = classic.Spec.EncryptedData["classic"]
+	before := sealed.DeepCopy()
+
+	sealer := now.v2("ignored")
+	sealer.RSA = now.rsa.Public()
+	resealed, changed, err := manifest.Reseal(sealed, "production", open, sealer, func(item []byte) bool {
+		parsed, err := seal.Parse(item)
+		return err == nil && !slices.Contains(parsed.Recipients(), now.hybrid.Public().ID())
+	})
+	if err != nil || !slices.Equal(changed, []string{"classic", "password", "user"}) {
+		t.Fatalf("changed %q, %v", changed, err)
+	}
+	if diff := cmp.Diff(before, sealed); diff != "" {
+		t.Error("the original changed:", diff)
+	}
+	if resealed.Spec.EncryptedData["token"] != sealed.Spec.EncryptedData["token"] {
+		t.Error("an item changed that did not need it")
+	}
+	opened, err := manifest.Open(resealed, "production", now.open)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{"user": "pay", "password": "hunter2", "token": "t", "classic": "c"}
+	if diff := cmp.Diff(want, values(opened)); diff != "" {
+		t.Error(diff)
+	}
+	if raw, _ := base64.StdEncoding.DecodeString(resealed.Spec.EncryptedData["classic"]); raw[0] == 0xff {
+		t.Error("an item of version 1 became one of version 2, though there was a key for version 1")
+	}
+	for name := range resealed.Spec.EncryptedData {
+		resealed.Spec.EncryptedData[name] = sealed.Spec.EncryptedData[name]
+	}
+	if diff := cmp.Diff(sealed, resealed); diff != "" {
+		t.Error("more than ciphertexts changed:", diff)
+	}
+	// What cannot be opened cannot be sealed anew, and nothing is.
+	if _, _, err := manifest.Reseal(sealed, "staging", open, sealer, func([]byte) bool { return true }); !errors.Is(err, seal.ErrDecrypt) {
+		t.Errorf("got %v", err)
 	}
 }

@@ -4,8 +4,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 
 	ssv1alpha1 "github.com/bitnami-labs/sealed-secrets/pkg/apis/sealedsecrets/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
@@ -15,128 +13,187 @@ import (
 	"github.com/privyseal/privyseal/providers"
 )
 
-// MaxObject is the longest SealedSecret that an API server takes, with room for
-// what it adds.
-const MaxObject = 1_200_000
+// MaxObject bounds one SealedSecret as JSON, in bytes: an API server takes no
+// larger one.
+const MaxObject = 12 << 20 / 10
 
-// ErrSecret: a Secret cannot be sealed as it is.
-var ErrSecret = errors.New("the Secret cannot be sealed")
+// APIVersion and Kind of SealedSecrets.
+const (
+	APIVersion = "bitnami.com/v1alpha1"
+	Kind       = "SealedSecret"
+)
 
-// Sealer seals to one RSA key (version 1), or to some keys of version 2. Exactly
-// one of RSA and Recipients is set.
+// Sealer seals to keys: to Recipients, in version 2, if there are any, else to
+// RSA, in version 1. One of the two must be there.
 type Sealer struct {
-	RSA        *seal.RSAPublicKey
+	// RSA is the key for version 1.
+	RSA *seal.RSAPublicKey
+
+	// Recipients are the keys for version 2, any one of which opens.
 	Recipients []*seal.PublicKey
 
-	// Environment that the namespace is in, for version 2; "" is none.
+	// Environment that the namespace is in, which version 2 binds; "" is none.
 	Environment string
 }
 
-// Item seals one value, to what stands in spec.encryptedData.
+// Item seals one value, and encodes it as spec.encryptedData has it. The
+// label's environment is the Sealer's.
 func (s Sealer) Item(value providers.Value, label seal.Label) (string, error) {
 	label.Environment = s.Environment
 	var item []byte
 	var err error
-	if s.RSA != nil {
-		item, err = seal.SealV1(value, label, s.RSA)
-	} else {
+	switch {
+	case len(s.Recipients) > 0:
 		item, err = seal.Seal(value, label, s.Recipients...)
+	case s.RSA != nil:
+		item, err = seal.SealV1(value, label, s.RSA)
+	default:
+		err = fmt.Errorf("%w: no key to seal to", seal.ErrKey)
 	}
-	if err != nil {
-		return "", err
-	}
-	return base64.StdEncoding.EncodeToString(item), nil
+	return base64.StdEncoding.EncodeToString(item), err
 }
 
-// Seal makes a SealedSecret of a Secret, with the Secret's labels, annotations,
-// type and immutable in its template. What tools leave in a Secret's annotations
-// as a copy of it, and owners, which another cluster does not have, are left out.
-// Errors wrap ErrSecret, or are those of Item with the item's name.
+// Seal seals each value of a Secret. Its type, labels and annotations become
+// the template; what only a cluster writes is left out, and so are the copies
+// of the whole Secret that kubectl and kubecfg leave in annotations. What
+// stringData has wins over data, as an API server has it.
 func (s Sealer) Seal(secret *corev1.Secret, scope seal.Scope) (*ssv1alpha1.SealedSecret, error) {
-	if secret.Name == "" && scope == seal.Strict {
-		return nil, fmt.Errorf("%w: metadata.name is missing, and scope %s needs it", ErrSecret, scope)
-	}
-	if secret.Namespace == "" && scope != seal.ClusterWide {
-		return nil, fmt.Errorf("%w: metadata.namespace is missing, and scope %s needs it", ErrSecret, scope)
-	}
 	sealed := &ssv1alpha1.SealedSecret{
-		TypeMeta:   metav1.TypeMeta{APIVersion: ssv1alpha1.SchemeGroupVersion.String(), Kind: "SealedSecret"},
-		ObjectMeta: metav1.ObjectMeta{Namespace: secret.Namespace, Name: secret.Name},
+		TypeMeta:   metav1.TypeMeta{APIVersion: APIVersion, Kind: Kind},
+		ObjectMeta: metav1.ObjectMeta{Name: secret.Name, Namespace: secret.Namespace},
 		Spec: ssv1alpha1.SealedSecretSpec{
 			Template: ssv1alpha1.SecretTemplateSpec{
-				ObjectMeta: metav1.ObjectMeta{
-					Namespace: secret.Namespace, Name: secret.Name,
-					Labels: maps.Clone(secret.Labels), Annotations: maps.Clone(secret.Annotations),
-				},
-				Type: secret.Type, Immutable: secret.Immutable,
+				ObjectMeta: templateMetadata(secret, scope),
+				Type:       secret.Type,
+				Immutable:  secret.Immutable,
 			},
-			EncryptedData: map[string]string{},
+			EncryptedData: make(map[string]string, len(secret.Data)+len(secret.StringData)),
 		},
 	}
-	ssv1alpha1.StripLastAppliedAnnotations(sealed.Spec.Template.Annotations)
 	SetScope(sealed, scope)
-	SetScope(&sealed.Spec.Template, scope)
-	values := maps.Clone(secret.Data)
-	if values == nil {
-		values = map[string][]byte{}
-	}
-	for key, text := range secret.StringData {
-		values[key] = []byte(text)
-	}
-	for _, key := range slices.Sorted(maps.Keys(values)) {
-		item, err := s.Item(providers.NewValue(values[key]), Label(sealed, s.Environment, key))
+	var wrong ItemErrors
+	for name, value := range Values(secret) {
+		item, err := s.Item(value, LabelOf(sealed, s.Environment, name))
 		if err != nil {
-			return nil, fmt.Errorf("sealing item %s: %w", key, err)
+			wrong = append(wrong, ItemError{name, err})
+			continue
 		}
-		sealed.Spec.EncryptedData[key] = item
+		sealed.Spec.EncryptedData[name] = item
+	}
+	if wrong != nil {
+		return nil, wrong.sorted()
 	}
 	return sealed, nil
 }
 
-// Reseal seals the items anew that needs accepts, and nothing else of the
-// SealedSecret is touched: not the template, not the scope. It gives a copy, and
-// the names of the items. Errors are those of Open and Item.
+// Values of a Secret, by its keys. Those of stringData are copies.
+func Values(secret *corev1.Secret) map[string]providers.Value {
+	values := make(map[string]providers.Value, len(secret.Data)+len(secret.StringData))
+	for name, value := range secret.Data {
+		values[name] = providers.NewValue(value)
+	}
+	for name, value := range secret.StringData {
+		values[name] = providers.NewValue([]byte(value))
+	}
+	return values
+}
+
+func templateMetadata(secret *corev1.Secret, scope seal.Scope) metav1.ObjectMeta {
+	metadata := metav1.ObjectMeta{
+		Name:        secret.Name,
+		Namespace:   secret.Namespace,
+		Labels:      secret.Labels,
+		Annotations: secret.Annotations,
+		Finalizers:  secret.Finalizers,
+	}
+	metadata = *metadata.DeepCopy()
+	delete(metadata.Annotations, "kubectl.kubernetes.io/last-applied-configuration")
+	delete(metadata.Annotations, "kubecfg.ksonnet.io/last-applied-configuration")
+	SetScope(&metadata, scope)
+	return metadata
+}
+
+// errWholeToV2: there is no way to write spec.data in version 2.
+var errWholeToV2 = errors.New("the deprecated spec.data can be sealed to an RSA key only; unseal the object and seal its Secret anew")
+
+// Reseal seals items anew, those that needs says, and changes nothing else: they
+// open under the same label as before, environment included, whatever the
+// Sealer's. An item of version 1 stays one if the sealer has an RSA key, and one
+// of version 2 if it has recipients. It gives the names of the items changed,
+// sorted; that of the deprecated spec.data is "". Errors are as Open's.
 func Reseal(sealed *ssv1alpha1.SealedSecret, environment string, keys *seal.Keys, sealer Sealer, needs func(item []byte) bool) (*ssv1alpha1.SealedSecret, []string, error) {
-	again := sealed.DeepCopy()
-	var chosen []string
-	if sealed.Spec.Data == nil {
-		again.Spec.EncryptedData = map[string]string{}
-		for name, text := range sealed.Spec.EncryptedData {
-			if item, err := base64.StdEncoding.DecodeString(text); err != nil || needs(item) {
-				again.Spec.EncryptedData[name] = text
-				chosen = append(chosen, name)
-			}
+	if len(sealed.Spec.Data) > 0 {
+		return resealWhole(sealed, keys, sealer, needs)
+	}
+	resealed := sealed.DeepCopy()
+	var changed []string
+	var wrong ItemErrors
+	for _, name := range Items(sealed) {
+		text, key, err := resealItem(sealed.Spec.EncryptedData[name], LabelOf(sealed, environment, name), keys, sealer, needs)
+		switch {
+		case err != nil:
+			wrong = append(wrong, ItemError{name, err})
+		case text != "":
+			resealed.Spec.EncryptedData[name] = text
+			changed = append(changed, name)
+			keys = keys.First(key)
 		}
 	}
-	slices.Sort(chosen)
-	opened, err := Open(again, environment, keys)
+	if wrong != nil {
+		return nil, nil, wrong
+	}
+	return resealed, changed, nil
+}
+
+// resealItem gives "" for an item that stays, and the key that it opened with.
+func resealItem(text string, label seal.Label, keys *seal.Keys, sealer Sealer, needs func(item []byte) bool) (string, string, error) {
+	item, err := decodeItem(text)
+	if err != nil {
+		return "", "", err
+	}
+	parsed, err := seal.Parse(item)
+	if err != nil {
+		return "", "", err
+	}
+	if !needs(item) {
+		return "", "", nil
+	}
+	opened, err := keys.Open(item, label)
+	if err != nil {
+		return "", "", err
+	}
+	defer opened.Value.Clear()
+	if parsed.Version() == seal.V1 && sealer.RSA != nil {
+		sealer.Recipients = nil
+	}
+	sealer.Environment = label.Environment
+	resealed, err := sealer.Item(opened.Value, label)
+	return resealed, opened.Key, err
+}
+
+func resealWhole(sealed *ssv1alpha1.SealedSecret, keys *seal.Keys, sealer Sealer, needs func(item []byte) bool) (*ssv1alpha1.SealedSecret, []string, error) {
+	opened, err := Open(sealed, "", keys)
 	if err != nil {
 		return nil, nil, err
 	}
-	defer opened.Clear()
-	again = sealed.DeepCopy()
-	if sealed.Spec.Data != nil {
-		return resealWhole(again, opened, sealer, needs)
+	opened.Clear()
+	switch {
+	case !needs(sealed.Spec.Data):
+		return sealed.DeepCopy(), nil, nil
+	case sealer.RSA == nil:
+		return nil, nil, ItemErrors{{Err: errWholeToV2}}
 	}
-	for _, name := range chosen {
-		if again.Spec.EncryptedData[name], err = sealer.Item(opened.Data[name], Label(sealed, environment, name)); err != nil {
-			return nil, nil, fmt.Errorf("sealing item %s: %w", name, err)
-		}
-	}
-	return again, chosen, nil
-}
-
-func resealWhole(again *ssv1alpha1.SealedSecret, opened Opened, sealer Sealer, needs func([]byte) bool) (*ssv1alpha1.SealedSecret, []string, error) {
-	if !needs(again.Spec.Data) {
-		return again, nil, nil
-	}
-	if sealer.RSA == nil {
-		return nil, nil, fmt.Errorf("sealing spec.data: %w: it is always of version 1, so it needs an RSA key", seal.ErrKey)
-	}
-	item, err := seal.SealV1(opened.Whole, Label(again, "", ""), sealer.RSA)
+	label := LabelOf(sealed, "", "")
+	one, err := keys.Open(sealed.Spec.Data, label)
 	if err != nil {
-		return nil, nil, fmt.Errorf("sealing spec.data: %w", err)
+		return nil, nil, ItemErrors{{Err: err}} // unreachable: it has just opened
 	}
-	again.Spec.Data = item
-	return again, []string{"spec.data"}, nil
+	defer one.Value.Clear()
+	item, err := seal.SealV1(one.Value, label, sealer.RSA)
+	if err != nil {
+		return nil, nil, ItemErrors{{Err: err}}
+	}
+	resealed := sealed.DeepCopy()
+	resealed.Spec.Data = item
+	return resealed, []string{""}, nil
 }

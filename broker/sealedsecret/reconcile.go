@@ -56,7 +56,7 @@ type Config struct {
 	Targets Targets
 
 	// Keys opens items; an error says that the keys are not known yet.
-	Keys func() (*seal.Keys, error)
+	Keys func(ctx context.Context) (*seal.Keys, error)
 
 	// Keyrings are the installation's keys.
 	Keyrings Keyrings
@@ -206,7 +206,7 @@ func (f facts) inOrder() bool {
 }
 
 func (r *Reconciler) gather(ctx context.Context, sealed *ssv1alpha1.SealedSecret) (found facts, err error) {
-	if found.keys, err = r.config.Keys(); err != nil {
+	if found.keys, err = r.config.Keys(ctx); err != nil {
 		return found, err
 	}
 	ring, err := r.config.Keyrings.Keyring(ctx)

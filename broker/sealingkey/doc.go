@@ -1,16 +1,16 @@
-// Package sealingkey keeps the keys that secrets are sealed to, in Secrets of the
-// daemon's namespace.
+// Package sealingkey keeps the private keys that sealed items are opened with,
+// as Secrets of one namespace.
 //
-// Sealing needs no secret, so the newest key is given out to everybody; opening
-// needs the private half, and old items go on opening for as long as their key's
-// Secret is there. Keys of version 1 are kept just as Sealed Secrets keeps them,
-// so that its keys are taken over and its controller can have them back. Keys of
-// version 2 have a type and a label of their own: that controller stops at a
-// labelled Secret that it cannot read.
+// Keys of version 1 are stored just as Sealed Secrets stores them, under its
+// label: those that it left are used, and it can take up those that are made
+// here. Keys of version 2 have a type and a label of their own, since a Secret
+// under upstream's label without an RSA key ends its controller.
 //
-// A key is renewed so that what leaks with it is what was sealed in a month and
-// not for ever; renewing changes no value and seals nothing anew. A key is used
-// only after it was seen in the cluster, so no replica gives out one that could
-// be lost. Which of several is the newest is decided by dates in the keys
-// themselves and by names, never by who asks, so that replicas agree.
+// Who holds the Secrets holds the keys, so to bring one's own is to create a
+// Secret with the label. What is there is looked at anew whenever one of them
+// comes, goes or changes: nothing is kept that was not read from the cluster, so
+// no replica can give out a key that might be lost.
+//
+// The newest key seals, and every key opens. An older one is never removed here:
+// something in some git may need it.
 package sealingkey

@@ -2,258 +2,189 @@ package sealingkey
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/util/workqueue"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
-	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/controller"
-	"sigs.k8s.io/controller-runtime/pkg/handler"
-	"sigs.k8s.io/controller-runtime/pkg/manager"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
-	"sigs.k8s.io/controller-runtime/pkg/source"
 )
 
-// ErrNotYet: the keys were not read yet.
-var ErrNotYet = errors.New("the sealing keys are not read yet")
+// DefaultRenewPeriod is after how long a sealing key is followed by a new one:
+// upstream's.
+const DefaultRenewPeriod = 720 * time.Hour
 
 // Config of a Keeper.
 type Config struct {
-	// Live reads Secrets from the API server itself. Required.
-	Live client.Reader
+	// Reader reads Secrets from the API server itself, not from a cache.
+	// Required.
+	Reader client.Reader
 
 	// Writer creates key Secrets. Required.
 	Writer client.Writer
 
-	// Namespace of the key Secrets. Required.
+	// Namespace that the key Secrets lie in. Required.
 	Namespace string
 
-	// Renewal of keys. The zero value makes the first ones only.
-	Renewal Renewal
+	// RenewPeriod after which a key is followed by a new one. 0: never.
+	RenewPeriod time.Duration
 
-	// RSABits of new keys; 0 is 4096.
-	RSABits int
+	// CutOff is a time: a key that is older is followed by a new one. Zero:
+	// none.
+	CutOff time.Time
 
-	// Changed is called with each new Snapshot; nil is nobody.
-	Changed func(Snapshot)
+	// Changed is called when the keys are others than before. Nil: nobody
+	// cares.
+	Changed func()
 
-	// Log takes what goes wrong with keys. The zero value drops it.
-	Log logr.Logger
+	// Events tells of keys that somebody should see to. Nil: the log alone.
+	Events events.EventRecorder
 
 	// Clock is the time. Required.
 	Clock clock.PassiveClock
+
+	// Log takes what happens to keys. The zero value drops it.
+	Log logr.Logger
 }
 
-// Keeper keeps the Snapshot current on every replica, and on the leader makes
-// keys when they are due.
+// Keeper knows the keys.
 type Keeper struct {
 	config Config
+	policy policy
 
-	mu   sync.RWMutex
-	last *Snapshot
+	loading sync.Mutex
+	// read are the Secrets that were read, by UID: to parse an RSA key is to
+	// check that its primes are prime.
+	read map[types.UID]version
+
+	mu       sync.Mutex
+	current  Snapshot
+	loaded   bool
+	reported map[string]string // by Secret, the problem that was told of
 }
 
-// New makes a Keeper.
-func New(config Config) *Keeper { return &Keeper{config: config} }
+type version struct {
+	resourceVersion string
+	held            held
+}
 
-// Snapshot is the keys as they were last seen. The error is ErrNotYet.
-func (k *Keeper) Snapshot() (Snapshot, error) {
-	k.mu.RLock()
-	defer k.mu.RUnlock()
-	if k.last == nil {
-		return Snapshot{}, ErrNotYet
+// New makes a Keeper; it does nothing yet.
+func New(config Config) *Keeper {
+	return &Keeper{
+		config: config, policy: policy{period: config.RenewPeriod, cutOff: config.CutOff},
+		read: map[types.UID]version{}, reported: map[string]string{},
 	}
-	return *k.last, nil
 }
 
-// keysOnly is the one thing that both controllers are asked for.
-var keysOnly = reconcile.Request{}
+// Snapshot is the keys as they were last seen, and now if they never were. All
+// of them are in the cluster.
+func (k *Keeper) Snapshot(ctx context.Context) (Snapshot, error) {
+	k.mu.Lock()
+	current, loaded := k.current, k.loaded
+	k.mu.Unlock()
+	if loaded {
+		return current, nil
+	}
+	return k.load(ctx)
+}
 
-// SetupWithManager watches the key Secrets, and nothing else of their namespace
-// is kept.
-func (k *Keeper) SetupWithManager(mgr manager.Manager) error {
-	secrets, err := k.watch(mgr.GetConfig(), mgr.GetScheme(), mgr)
+// load looks at the Secrets.
+func (k *Keeper) load(ctx context.Context) (Snapshot, error) {
+	k.loading.Lock()
+	defer k.loading.Unlock()
+	all, err := k.list(ctx)
 	if err != nil {
-		return err
+		return Snapshot{}, err
 	}
-	anyKey := handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []reconcile.Request {
-		return []reconcile.Request{keysOnly}
-	})
-	everywhere := false
-	for _, c := range []struct {
-		name   string
-		leader *bool
-		do     reconcile.Func
-	}{
-		{"sealing-keys", &everywhere, k.load(secrets)},
-		{"sealing-key-renewal", nil, k.renew(secrets)},
-	} {
-		err := ctrl.NewControllerManagedBy(mgr).Named(c.name).
-			WithOptions(controller.Options{NeedLeaderElection: c.leader}).
-			WatchesRawSource(source.Kind(secrets, client.Object(&corev1.Secret{}), anyKey)).
-			// There may be no key, and so no event.
-			WatchesRawSource(source.Func(func(_ context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
-				queue.Add(keysOnly)
-				return nil
-			})).
-			Complete(c.do)
-		if err != nil {
-			return fmt.Errorf("setting up %s: %w", c.name, err)
-		}
-	}
-	return nil
-}
+	snapshot := judge(all, k.config.Clock.Now())
 
-// watch is a cache of the namespace's key Secrets with their content.
-func (k *Keeper) watch(config *rest.Config, scheme *runtime.Scheme, mgr manager.Manager) (cache.Cache, error) {
-	secrets, err := cache.New(config, cache.Options{
-		Scheme: scheme, HTTPClient: mgr.GetHTTPClient(), Mapper: mgr.GetRESTMapper(),
-		ByObject: map[client.Object]cache.ByObject{&corev1.Secret{}: {
-			Namespaces: map[string]cache.Config{k.config.Namespace: {}},
-			Transform:  keepKeys,
-		}},
-	})
-	if err != nil {
-		return nil, fmt.Errorf("making the cache of sealing keys: %w", err)
-	}
-	return secrets, mgr.Add(secrets)
-}
-
-// keepKeys leaves nothing of Secrets that hold no sealing key but their names.
-func keepKeys(object any) (any, error) {
-	secret, ok := object.(*corev1.Secret)
-	if !ok {
-		return object, nil
-	}
-	secret.ManagedFields = nil
-	if versionOf(secret) == 0 {
-		clearData(secret)
-		secret.Data, secret.Annotations = nil, nil
-	}
-	return secret, nil
-}
-
-func clearData(secret *corev1.Secret) {
-	for _, value := range secret.Data {
-		clear(value)
-	}
-}
-
-// load reads the keys anew.
-func (k *Keeper) load(secrets client.Reader) reconcile.Func {
-	return func(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
-		now := k.config.Clock.Now()
-		snapshot, err := k.read(ctx, secrets, now)
-		if err != nil {
-			return reconcile.Result{}, err
-		}
-		k.mu.Lock()
-		before := k.last
-		k.last = &snapshot
-		k.mu.Unlock()
-		k.tell(before, snapshot)
+	k.mu.Lock()
+	changed := !k.loaded || !slices.Equal(k.current.Keys, snapshot.Keys)
+	k.current, k.loaded = snapshot, true
+	k.mu.Unlock()
+	if changed {
+		k.tell(snapshot)
 		if k.config.Changed != nil {
-			k.config.Changed(snapshot)
+			k.config.Changed()
 		}
-		return reconcile.Result{RequeueAfter: snapshot.nextFuture(now)}, nil
+	}
+	return snapshot, nil
+}
+
+// list reads all key Secrets, those that are not used among them.
+func (k *Keeper) list(ctx context.Context) ([]held, error) {
+	var all []held
+	seen := map[types.UID]version{}
+	take := func(kind Kind, secret *corev1.Secret) {
+		if _, twice := seen[secret.UID]; twice {
+			return
+		}
+		known, found := k.read[secret.UID]
+		if !found || known.resourceVersion != secret.ResourceVersion {
+			known = version{resourceVersion: secret.ResourceVersion, held: read(kind, secret)}
+		}
+		clearData(secret.Data)
+		seen[secret.UID] = known
+		all = append(all, known.held)
+	}
+	for _, kind := range []Kind{V1, V2} {
+		var secrets corev1.SecretList
+		if err := k.config.Reader.List(ctx, &secrets, client.InNamespace(k.config.Namespace), client.HasLabels{label(kind)}); err != nil {
+			return nil, fmt.Errorf("listing the sealing keys in namespace %s: %w", k.config.Namespace, err)
+		}
+		for i := range secrets.Items {
+			take(kind, &secrets.Items[i])
+		}
+	}
+	legacy := &corev1.Secret{}
+	err := k.config.Reader.Get(ctx, client.ObjectKey{Namespace: k.config.Namespace, Name: PrefixV1}, legacy)
+	if client.IgnoreNotFound(err) != nil {
+		return nil, fmt.Errorf("reading sealing key %s/%s: %w", k.config.Namespace, PrefixV1, err)
+	}
+	if err == nil {
+		take(V1, legacy)
+	}
+	k.read = seen
+	return all, nil
+}
+
+// tell logs what the keys are, when they changed.
+func (k *Keeper) tell(snapshot Snapshot) {
+	for _, key := range snapshot.Keys {
+		log := k.config.Log.WithValues("kind", key.Kind, "state", key.State, "secret", key.Secret, "key", key.ID)
+		if key.Problem != "" {
+			log.Info("sealing key with a problem", "problem", key.Problem)
+		} else {
+			log.V(1).Info("sealing key")
+		}
 	}
 }
 
-// nextFuture is how long it takes until a key of the future is one of now.
-func (s Snapshot) nextFuture(now time.Time) time.Duration {
-	var next time.Duration
-	for _, key := range s.Keys {
-		if wait := key.Since.Sub(now); key.State == Future && (next == 0 || wait < next) {
-			next = wait
-		}
+// report makes an event of each problem that is new.
+func (k *Keeper) report(snapshot Snapshot) {
+	if k.config.Events == nil {
+		return
 	}
-	return next
-}
-
-// tell logs what is wrong with keys, once.
-func (k *Keeper) tell(before *Snapshot, now Snapshot) {
-	known := map[string]State{}
-	if before != nil {
-		for _, key := range before.Keys {
-			known[key.Secret] = key.State
-		}
-	}
-	for _, key := range now.Keys {
-		if known[key.Secret] == key.State {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	reported := map[string]string{}
+	for _, key := range snapshot.Keys {
+		if key.Problem == "" {
 			continue
 		}
-		switch key.State {
-		case Malformed:
-			k.config.Log.Error(key.Problem, "a sealing key cannot be read; nothing opens with it", "secret", key.Secret)
-		case Future:
-			k.config.Log.Info("a sealing key begins later, and is not sealed to until then", "secret", key.Secret, "since", key.Since)
+		reported[key.Secret] = key.Problem
+		if k.reported[key.Secret] == key.Problem {
+			continue
 		}
+		about := &corev1.Secret{}
+		about.APIVersion, about.Kind = "v1", "Secret"
+		about.Namespace, about.Name = k.config.Namespace, key.Secret
+		k.config.Events.Eventf(about, nil, corev1.EventTypeWarning, "SealingKey", "Load", "%s sealing key: %s", key.State, key.Problem)
 	}
-}
-
-func (k *Keeper) read(ctx context.Context, reader client.Reader, now time.Time) (Snapshot, error) {
-	var all corev1.SecretList
-	if err := reader.List(ctx, &all, client.InNamespace(k.config.Namespace)); err != nil {
-		return Snapshot{}, fmt.Errorf("listing the sealing keys: %w", err)
-	}
-	return Read(all.Items, now), nil
-}
-
-// renew makes the keys that are due. What the cache says is asked again of the
-// API server, since a key that was just made may not be in it yet.
-func (k *Keeper) renew(secrets client.Reader) reconcile.Func {
-	return func(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
-		now := k.config.Clock.Now()
-		snapshot, err := k.read(ctx, secrets, now)
-		if err != nil {
-			return reconcile.Result{}, err
-		}
-		due, next := snapshot.missing(k.config.Renewal, now)
-		if len(due) > 0 {
-			if snapshot, err = k.readLive(ctx, now); err != nil {
-				return reconcile.Result{}, err
-			}
-			due, next = snapshot.missing(k.config.Renewal, now)
-		}
-		for _, version := range due {
-			if err := k.make(ctx, version); err != nil {
-				return reconcile.Result{}, err
-			}
-		}
-		if next.IsZero() {
-			return reconcile.Result{}, nil
-		}
-		return reconcile.Result{RequeueAfter: next.Sub(now)}, nil
-	}
-}
-
-// readLive reads the key Secrets from the API server, without what else lies in
-// their namespace.
-func (k *Keeper) readLive(ctx context.Context, now time.Time) (Snapshot, error) {
-	var all []corev1.Secret
-	for _, label := range []string{LabelV1, LabelV2} {
-		var some corev1.SecretList
-		if err := k.config.Live.List(ctx, &some, client.InNamespace(k.config.Namespace), client.HasLabels{label}); err != nil {
-			return Snapshot{}, fmt.Errorf("listing the sealing keys: %w", err)
-		}
-		all = append(all, some.Items...)
-	}
-	legacy := corev1.Secret{}
-	err := k.config.Live.Get(ctx, client.ObjectKey{Namespace: k.config.Namespace, Name: NameV1}, &legacy)
-	if client.IgnoreNotFound(err) != nil {
-		return Snapshot{}, fmt.Errorf("reading the sealing key %s: %w", NameV1, err)
-	}
-	if _, labelled := legacy.Labels[LabelV1]; err == nil && !labelled {
-		all = append(all, legacy)
-	}
-	return Read(all, now), nil
+	k.reported = reported
 }

@@ -2,44 +2,61 @@ package sealingkey
 
 import (
 	"cmp"
-	"errors"
-	"fmt"
 	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/privyseal/privyseal/broker/seal"
+	"github.com/privyseal/privyseal/broker/v1alpha1"
 )
 
+// What tells key Secrets of version 1, which are upstream's, from others.
 const (
-	// LabelV1 marks Sealed Secrets' key Secrets; its value says what a key is
-	// good for.
+	// LabelV1 has the value Active on a key that is used.
 	LabelV1 = "sealedsecrets.bitnami.com/sealed-secrets-key"
 
-	// NameV1 begins the names of these, and is the name of the one that very old
-	// versions made, without a label.
-	NameV1 = "sealed-secrets-key"
+	// PrefixV1 begins the names of key Secrets. One of just this name is a key
+	// without the label, too: the first releases of upstream made such.
+	PrefixV1 = "sealed-secrets-key"
+)
 
-	// LabelV2 marks the Secrets of our own keys, likewise.
-	LabelV2 = "privyseal.io/sealing-key"
+// What tells key Secrets of version 2, which are ours, from others.
+const (
+	// LabelV2 has the value Active on a key that is used.
+	LabelV2 = v1alpha1.Group + "/sealing-key"
 
-	// NameV2 begins their names.
-	NameV2 = "privyseal-sealing-key-"
+	// PrefixV2 begins the names of key Secrets.
+	PrefixV2 = "privyseal-sealing-key-"
 
-	// TypeV2 is their type.
-	TypeV2 corev1.SecretType = "privyseal.io/sealing-key"
+	// TypeV2 is the type of key Secrets.
+	TypeV2 corev1.SecretType = v1alpha1.Group + "/sealing-key"
 
-	// active is the label's value for a key in use. Any other, such as
-	// compromised, takes the key out of use, for sealing and for opening.
-	active = "active"
+	// PrivateV2 and PublicV2 are the keys of the Secret, PEM both. The public
+	// one is for people and is not read.
+	PrivateV2 = "private.pem"
+	PublicV2  = "public.pem"
 
-	// annotationSince says since when a key of version 2 is sealed to, in RFC
-	// 3339. A Secret that comes back from a backup has a new creation time.
-	annotationSince = "privyseal.io/sealing-since"
+	// AnnotationSince says when the key was made, in RFC 3339. Without it, that
+	// is when the Secret was: another time, if it came out of a backup.
+	AnnotationSince = v1alpha1.Group + "/sealing-key-since"
+)
 
-	privateEntry = "key.pem" // of a key of version 2
-	publicEntry  = "public.pem"
+// Active is the value of the labels on keys that are used. Any other, as
+// "compromised", takes a key out of use.
+const Active = "active"
+
+// skew is by how much another replica's clock, or that of whoever made a key,
+// may be ahead of ours.
+const skew = 5 * time.Minute
+
+// Kind of a key.
+type Kind string
+
+// The kinds of keys, by the version of the items that they open.
+const (
+	V1 Kind = "v1"
+	V2 Kind = "v2"
 )
 
 // State of a key.
@@ -47,158 +64,131 @@ type State string
 
 // The states of keys.
 const (
-	// Active: it opens items, and the newest such is sealed to.
-	Active State = "active"
-	// Future: it opens items, and is not sealed to yet: it begins later.
+	// Sealing: new items are sealed to it, and it opens. One of each kind.
+	Sealing State = "sealing"
+	// Opening: it opens what was sealed to it.
+	Opening State = "opening"
+	// Future: its time to seal has not come. It opens.
 	Future State = "future"
-	// Unused: its label takes it out of use.
-	Unused State = "unused"
-	// Malformed: it cannot be read.
+	// Ignored: its label has another value than Active. It is not used at all.
+	Ignored State = "ignored"
+	// Malformed: the Secret holds no usable key.
 	Malformed State = "malformed"
 )
 
-// Key is one key Secret.
+// Key is what there is to know of a key without holding it.
 type Key struct {
-	// Secret's name.
-	Secret  string
-	Version int
-	// ID is its fingerprint (version 1) or id; "" if it cannot be read.
-	ID    string
+	Kind  Kind
 	State State
-	// Since when it is sealed to: its certificate's NotBefore, or when it was
-	// made.
-	Since time.Time
-	// Problem of a key that cannot be read, without anything of its content.
-	Problem error
 
-	rsa    *seal.RSAKey
-	hybrid *seal.PrivateKey
+	// ID is the key's id, or its fingerprint for version 1; "" if malformed or
+	// ignored.
+	ID string
+
+	// Secret that holds it, and the value of its label.
+	Secret string
+	Label  string
+
+	// Since when new items are sealed to it, and until when; Until is zero for
+	// ever.
+	Since, Until time.Time
+
+	// Problem that somebody should see to; "" for none.
+	Problem string
 }
 
-// Snapshot is the keys at one time.
+// Snapshot is the keys as they were at one time. It is shared and must not be
+// modified.
 type Snapshot struct {
-	// Open opens what is sealed to any of the keys in use.
+	// Open holds all keys that open, the newest first.
 	Open *seal.Keys
 
-	// RSA and Hybrid are the keys to seal to, of version 1 and 2; nil is none.
-	RSA    *seal.RSAKey
+	// RSA is the key to seal to with version 1; nil if there is none yet.
+	RSA *seal.RSAKey
+
+	// Hybrid is the key to seal to with version 2; nil if there is none yet.
 	Hybrid *seal.PrivateKey
 
-	// Keys are all key Secrets, the newest first.
+	// Keys are all keys, those that are not used among them: by kind, then the
+	// newest first.
 	Keys []Key
 }
 
-// Read makes a Snapshot of the key Secrets among some Secrets, as they are at
-// that time.
-func Read(secrets []corev1.Secret, now time.Time) Snapshot {
-	var found Snapshot
-	for i := range secrets {
-		if version := versionOf(&secrets[i]); version != 0 {
-			found.Keys = append(found.Keys, readKey(&secrets[i], version, now))
-		}
-	}
-	slices.SortFunc(found.Keys, newestFirst)
+// held is a key Secret, read.
+type held struct {
+	key     Key
+	created time.Time
+	rsa     *seal.RSAKey
+	hybrid  *seal.PrivateKey
+}
+
+// opens says that the key is one to open with.
+func (h held) opens() bool { return h.rsa != nil || h.hybrid != nil }
+
+// judge decides what each key is for.
+func judge(all []held, now time.Time) Snapshot {
+	all = slices.Clone(all)
+	slices.SortFunc(all, newestFirst)
+	var made Snapshot
 	var rsa []*seal.RSAKey
 	var hybrid []*seal.PrivateKey
-	for _, key := range found.Keys {
-		if key.State != Active && key.State != Future {
-			continue
-		}
-		if key.rsa != nil {
-			rsa = append(rsa, key.rsa)
-		} else {
-			hybrid = append(hybrid, key.hybrid)
-		}
+	for _, one := range all {
 		switch {
-		case key.State == Active && key.rsa != nil && found.RSA == nil:
-			found.RSA = key.rsa
-		case key.State == Active && key.hybrid != nil && found.Hybrid == nil:
-			found.Hybrid = key.hybrid
+		case !one.opens():
+		case one.key.Since.After(now.Add(skew)):
+			one.key.State = Future
+			one.key.Problem = "it seals from " + one.key.Since.UTC().Format(time.RFC3339) + " on, which is still to come"
+		case one.hybrid != nil && made.Hybrid == nil:
+			one.key.State, made.Hybrid = Sealing, one.hybrid
+		case one.rsa != nil && one.rsa.Certificate() != nil && made.RSA == nil:
+			one.key.State, made.RSA = Sealing, one.rsa
+			if until := one.key.Until; until.Before(now) {
+				one.key.Problem = "its certificate expired " + until.UTC().Format(time.RFC3339) + ", and kubeseal does not seal to it"
+			}
+		default:
+			one.key.State = Opening
 		}
+		if one.rsa != nil {
+			rsa = append(rsa, one.rsa)
+		}
+		if one.hybrid != nil {
+			hybrid = append(hybrid, one.hybrid)
+		}
+		made.Keys = append(made.Keys, one.key)
 	}
-	found.Open = seal.NewKeys(rsa, hybrid)
-	return found
+	made.Open = seal.NewKeys(rsa, hybrid)
+	return made
 }
 
-// newestFirst orders keys; of two that begin together the one whose name is
-// first wins, whoever looks.
-func newestFirst(a, b Key) int {
-	return cmp.Or(b.Since.Compare(a.Since), cmp.Compare(a.Secret, b.Secret))
+// newestFirst orders keys by kind and time. Where two are of the same time, the
+// older Secret is first, as with upstream, and then the one whose name is: so
+// that all replicas agree.
+func newestFirst(a, b held) int {
+	return cmp.Or(
+		cmp.Compare(a.key.Kind, b.key.Kind),
+		b.key.Since.Compare(a.key.Since),
+		a.created.Compare(b.created),
+		cmp.Compare(a.key.Secret, b.key.Secret),
+	)
 }
 
-// versionOf is 1 or 2 for a key Secret, and 0 for any other.
-func versionOf(secret *corev1.Secret) int {
-	_, v1 := secret.Labels[LabelV1]
-	_, v2 := secret.Labels[LabelV2]
-	switch {
-	case v2 && secret.Type == TypeV2:
-		return seal.V2
-	case v1, secret.Name == NameV1:
-		return seal.V1
+// nextFuture is when the first of the keys begins to seal whose time is still
+// to come; zero where there is none.
+func (s Snapshot) nextFuture() time.Time {
+	var next time.Time
+	for _, key := range s.Keys {
+		if from := key.Since.Add(-skew); key.State == Future && (next.IsZero() || from.Before(next)) {
+			next = from
+		}
 	}
-	return 0
+	return next
 }
 
-func readKey(secret *corev1.Secret, version int, now time.Time) Key {
-	key := Key{Secret: secret.Name, Version: version, State: Active, Since: secret.CreationTimestamp.Time}
-	label := LabelV1
-	if version == seal.V2 {
-		label = LabelV2
+// sealing is the key of a kind to seal to.
+func (s Snapshot) sealing(kind Kind) (Key, bool) {
+	at := slices.IndexFunc(s.Keys, func(key Key) bool { return key.Kind == kind && key.State == Sealing })
+	if at < 0 {
+		return Key{}, false
 	}
-	if value, labelled := secret.Labels[label]; labelled && value != active {
-		key.State = Unused
-	}
-	if err := key.parse(secret); err != nil {
-		return Key{
-			Secret: secret.Name, Version: version, State: Malformed, Since: secret.CreationTimestamp.Time,
-			Problem: fmt.Errorf("key Secret %s: %w", secret.Name, err),
-		}
-	}
-	if key.State == Active && key.Since.After(now) {
-		key.State = Future
-	}
-	return key
-}
-
-func (k *Key) parse(secret *corev1.Secret) error {
-	if k.Version == seal.V1 {
-		rsa, err := seal.ParseRSAKey(secret.Data[corev1.TLSPrivateKeyKey], secret.Data[corev1.TLSCertKey])
-		if err != nil {
-			return err
-		}
-		if rsa.Certificate() == nil {
-			return fmt.Errorf("%w: it has no certificate in %s", seal.ErrKey, corev1.TLSCertKey)
-		}
-		k.rsa, k.ID, k.Since = rsa, rsa.Fingerprint(), rsa.Certificate().NotBefore
-		return nil
-	}
-	keys, err := seal.ParsePrivateKeys(secret.Data[privateEntry])
-	if err != nil {
-		return err
-	}
-	if len(keys) != 1 {
-		return fmt.Errorf("%w: %s holds %d keys, want one", seal.ErrKey, privateEntry, len(keys))
-	}
-	k.hybrid, k.ID = keys[0], keys[0].Public().ID().String()
-	if since, given := secret.Annotations[annotationSince]; given {
-		if k.Since, err = time.Parse(time.RFC3339, since); err != nil {
-			return errors.New("its annotation " + annotationSince + " is no time of RFC 3339")
-		}
-	}
-	return nil
-}
-
-// PublicPEM is what is given out to seal to: the RSA certificate first, where
-// kubeseal looks, and the key of version 2 behind it. It is empty without keys.
-func (s Snapshot) PublicPEM() []byte {
-	var text []byte
-	if s.RSA != nil {
-		key, certificate := s.RSA.PEM()
-		clear(key)
-		text = append(text, certificate...)
-	}
-	if s.Hybrid != nil {
-		text = append(text, s.Hybrid.Public().PEM()...)
-	}
-	return text
+	return s.Keys[at], true
 }

@@ -88,6 +88,10 @@ func (w *Writer) ApplyUnsealed(ctx context.Context, wanted Unsealed) (Applied, e
 	if err := wanted.check(w.config.DaemonNamespace); err != nil {
 		return Applied{}, err
 	}
+	if wanted.Secret.Type == "" {
+		wanted.Secret = wanted.Secret.DeepCopy()
+		wanted.Secret.Type = corev1.SecretTypeOpaque
+	}
 	meta := &metav1.PartialObjectMetadata{}
 	meta.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
 	key := client.ObjectKeyFromObject(wanted.Secret)

@@ -99,11 +99,11 @@ func serveCommand() *cobra.Command {
 				return usageError{fmt.Errorf("--stale-after %s: want at least 1s", config.StaleAfter)}
 			}
 			if cutOff != "" {
-				if config.SealedSecrets.Renewal.CutOff, err = time.Parse(time.RFC3339, cutOff); err != nil {
+				if config.SealedSecrets.CutOff, err = time.Parse(time.RFC3339, cutOff); err != nil {
 					return usageError{fmt.Errorf("--sealing-key-cutoff %q: want a time such as 2026-01-31T00:00:00Z", cutOff)}
 				}
 			}
-			if every := config.SealedSecrets.Renewal.Every; every != 0 && every < time.Hour {
+			if every := config.SealedSecrets.RenewPeriod; every != 0 && every < time.Hour {
 				return usageError{fmt.Errorf("--sealing-key-renewal %s: want at least 1h, or 0 for never", every)}
 			}
 			config.REST, config.Log, config.Namespace = access, log, flags.namespace
@@ -118,7 +118,7 @@ func serveCommand() *cobra.Command {
 	command.Flags().DurationVar(&config.StaleAfter, "stale-after", claim.DefaultStaleAfter, "how long a claim goes unread before it is stale; never less than three of its intervals")
 	command.Flags().BoolVar(&config.SealedSecrets.Enabled, "sealed-secrets", true, "make Secrets of SealedSecrets")
 	command.Flags().StringVar(&config.SealedSecrets.KeyNamespace, "sealing-key-namespace", "", "namespace of the sealing keys (default: the one that this runs in)")
-	command.Flags().DurationVar(&config.SealedSecrets.Renewal.Every, "sealing-key-renewal", sealingkey.DefaultRenewal, "age at which a sealing key is followed by a new one; 0 never")
+	command.Flags().DurationVar(&config.SealedSecrets.RenewPeriod, "sealing-key-renewal", sealingkey.DefaultRenewPeriod, "age at which a sealing key is followed by a new one; 0 never")
 	command.Flags().StringVar(&cutOff, "sealing-key-cutoff", "", "have sealing keys that are older than this time (RFC 3339) followed by new ones at once")
 	command.Flags().BoolVar(&config.AllowHTTP, "dev-allow-http", false, "allow stores with plain http addresses; for development only")
 	return command
