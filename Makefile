@@ -108,7 +108,7 @@ fuzz: ## Fuzz every parser for a few seconds
 ## The bench ##
 
 .PHONY: bench
-bench: build go bin/lab bin/helm bin/bench bin/kwok ## Measure speed and size beside the limits of this machine (some 12 minutes)
+bench: build go bin/lab bin/helm bin/bench bin/kwok bin/kubeseal bin/sealed-secrets-controller ## Measure speed and size beside the limits of this machine (some 12 minutes)
 	@LAB=control-plane bin/lab check
 	@LAB=control-plane bin/lab build
 	@bin/bench $(BENCH)
@@ -133,6 +133,7 @@ generated := broker/v1alpha1/zz_generated.deepcopy.go charts/privyseal/templates
 generate: $(tools)/controller-gen ## Write the generated files: deepcopy, CRDs, the table of values
 	@rm -rf $(definitions)
 	@$(tools)/controller-gen object crd paths=./broker/v1alpha1 output:crd:dir=$(definitions)
+	@$(tools)/controller-gen crd paths=github.com/bitnami-labs/sealed-secrets/pkg/apis/sealedsecrets/v1alpha1 output:crd:dir=$(definitions)
 	@CGO_ENABLED=0 go -C tools run $(lean) ./crds -from $(CURDIR)/$(definitions) -to $(CURDIR)/charts/privyseal/templates/crds
 	@CGO_ENABLED=0 go -C tools run $(lean) ./values -values $(CURDIR)/charts/privyseal/values.yaml -readme $(CURDIR)/charts/privyseal/README.md
 

@@ -320,7 +320,12 @@ func (w *Writer) recreate(ctx context.Context, wanted Unsealed, live *corev1.Sec
 			ErrRefused, client.ObjectKeyFromObject(live), what, v1alpha1.AnnotationRecreate)
 	}
 	only := client.Preconditions{UID: &live.UID, ResourceVersion: &live.ResourceVersion}
-	if err := w.config.Writer.Delete(ctx, live, only); err != nil {
+	err := w.config.Writer.Delete(ctx, live, only)
+	if apierrors.IsForbidden(err) {
+		return Applied{}, fmt.Errorf("%w: Secret %s has to be deleted and made anew, and this installation may not delete Secrets; delete it, or set the chart's sealedSecrets.mayRecreate",
+			ErrRefused, client.ObjectKeyFromObject(live))
+	}
+	if err != nil {
 		return Applied{}, fmt.Errorf("deleting Secret %s to make it anew: %w", client.ObjectKeyFromObject(live), err)
 	}
 	made, err := w.createUnsealed(ctx, wanted, history)

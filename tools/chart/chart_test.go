@@ -52,6 +52,7 @@ func TestCRDsAreSmallStayWithoutTheReleaseAndKeepTheirTemplateSyntax(t *testing.
 		"clustersecretstores.privyseal.io": `"privyseal-{{ .Namespace }}"`,
 		"environments.privyseal.io":        `"kv/{{ .Environment }}/{{ .Namespace }}"`,
 		"secretstores.privyseal.io":        `"privyseal-{{ .Namespace }}"`,
+		"sealedsecrets.bitnami.com":        `encryptedData`,
 		"secretclaims.privyseal.io":        `"postgres://{{ .username }}:{{ .password | urlquery }}@db/pay"`,
 	}
 	found := 0

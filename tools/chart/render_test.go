@@ -35,6 +35,7 @@ serviceAccountNames: [privyseal, vault-login]
 	"all off": `
 crds: {enabled: false}
 webhook: {enabled: false}
+sealedSecrets: {enabled: false}
 admissionPolicies: {enabled: false}
 podDisruptionBudget: {enabled: false}
 networkPolicy: {enabled: false}
@@ -46,6 +47,7 @@ namespaces: [payments]
 logLevel: debug
 devAllowHTTP: true
 vault: {allowedAddresses: ["https://vault.vault.svc:8200", "https://[2001:db8::1]:443"]}
+sealedSecrets: {keyNamespace: sealing, keyRenewal: 24h, keyCutoff: "2026-01-31T00:00:00Z", mayRecreate: true}
 serve: {replicas: 2, extraArgs: [--one=1, "--two=a b"]}
 webhook: {replicas: 3, extraArgs: [--three]}
 networkPolicy:

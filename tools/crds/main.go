@@ -62,16 +62,30 @@ func run(from, to string) error {
 }
 
 const (
-	header      = "{{- /* Generated from broker/v1alpha1 by make generate. Do not edit. */ -}}\n{{- if .Values.crds.enabled }}\n"
+	ours        = "{{- /* Generated from broker/v1alpha1 by make generate. Do not edit. */ -}}\n{{- if .Values.crds.enabled }}\n"
 	footer      = "{{- end }}\n"
 	annotations = "\n  annotations:\n"
 	keep        = "    helm.sh/resource-policy: keep\n"
 )
 
+// theirs begins the template of a kind that another controller may have brought
+// already, which Helm refuses to take over: then theirs stays.
+func theirs(name string) string {
+	return `{{- /* Generated from the kinds of Sealed Secrets by make generate. Do not edit. */ -}}
+{{- $there := lookup "apiextensions.k8s.io/v1" "CustomResourceDefinition" "" "` + name + `" }}
+{{- $ours := eq .Release.Name (dig "metadata" "annotations" "meta.helm.sh/release-name" "" $there) }}
+{{- if and .Values.crds.enabled .Values.sealedSecrets.enabled (or $ours (not $there)) }}
+`
+}
+
 // wrap makes a template of one definition that renders to the same definition,
 // with the annotation to keep it.
 func wrap(definition string) (string, error) {
 	body := strings.TrimPrefix(definition, "---\n")
+	header := ours
+	if name := "sealedsecrets.bitnami.com"; strings.Contains(body, "\n  name: "+name+"\n") {
+		header = theirs(name)
+	}
 	before, after, found := strings.Cut(body, annotations)
 	if !found {
 		return "", fmt.Errorf("no annotations to add to")
