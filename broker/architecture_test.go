@@ -22,7 +22,7 @@ var levels = [][]string{
 	{"cmd/"},
 	{"broker/brokertest"},
 	{"broker"},
-	{"broker/claim", "broker/inject", "broker/restart", "broker/store", "broker/sealedsecret"},
+	{"broker/claim", "broker/inject", "broker/restart", "broker/store", "broker/sealedsecret", "broker/kubeseal"},
 	{"broker/target", "broker/template", "broker/environment", "broker/address", "broker/annotation", "broker/variables", "broker/certs", "broker/sealingkey",
 		"providers/vault", "providers/memory", "providers/providertest"},
 	{"broker/installkey", "broker/manifest"},

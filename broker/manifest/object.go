@@ -132,3 +132,16 @@ func Encode(object any, asJSON bool) ([]byte, error) {
 	}
 	return append([]byte("---\n"), text...), nil
 }
+
+// With is the object's tree with the ciphertexts of another reading of it, and
+// all else as it was, fields that the kind does not know among them.
+func (o *Object) With(sealed *ssv1alpha1.SealedSecret) map[string]any {
+	tree := o.Tree
+	for name, text := range sealed.Spec.EncryptedData {
+		tree = withItem(tree, name, text)
+	}
+	if len(sealed.Spec.Data) > 0 {
+		tree = withItem(tree, "", base64.StdEncoding.EncodeToString(sealed.Spec.Data))
+	}
+	return tree
+}

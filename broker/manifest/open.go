@@ -28,6 +28,9 @@ type Opened struct {
 	// Keys that the items opened with, sorted: ids, or fingerprints for version 1.
 	Keys []string
 
+	// KeyOf says which key each item opened with.
+	KeyOf map[string]string
+
 	// Secret is what the deprecated spec.data held; nil if that is not set.
 	Secret *corev1.Secret
 }
@@ -102,11 +105,13 @@ func Open(sealed *ssv1alpha1.SealedSecret, environment string, keys *seal.Keys) 
 	case len(sealed.Spec.Data) > 0:
 		return openWhole(sealed, keys)
 	}
-	opened := Opened{Data: make(map[string]providers.Value, len(sealed.Spec.EncryptedData))}
-	used := map[string]bool{}
+	opened := Opened{
+		Data:  make(map[string]providers.Value, len(sealed.Spec.EncryptedData)),
+		KeyOf: make(map[string]string, len(sealed.Spec.EncryptedData)),
+	}
 	var wrong ItemErrors
 	for _, name := range Items(sealed) {
-		item, err := decodeItem(sealed.Spec.EncryptedData[name])
+		item, err := Decode(sealed.Spec.EncryptedData[name])
 		if err != nil {
 			wrong = append(wrong, ItemError{name, err})
 			continue
@@ -117,14 +122,14 @@ func Open(sealed *ssv1alpha1.SealedSecret, environment string, keys *seal.Keys) 
 			continue
 		}
 		opened.Data[name] = one.Value
-		used[one.Key] = true
+		opened.KeyOf[name] = one.Key
 		keys = keys.First(one.Key)
 	}
 	if wrong != nil {
 		opened.Clear()
 		return Opened{}, wrong
 	}
-	opened.Keys = slices.Sorted(maps.Keys(used))
+	opened.Keys = slices.Compact(slices.Sorted(maps.Values(opened.KeyOf)))
 	return opened, nil
 }
 
@@ -144,9 +149,9 @@ func LabelOf(sealed *ssv1alpha1.SealedSecret, environment, item string) seal.Lab
 	}
 }
 
-// decodeItem decodes an item's base64. Its errors wrap seal.ErrMalformed and
+// Decode decodes an item's base64. Its errors wrap seal.ErrMalformed and
 // seal.ErrTooLarge.
-func decodeItem(text string) ([]byte, error) {
+func Decode(text string) ([]byte, error) {
 	if len(text) > MaxObject {
 		return nil, fmt.Errorf("%w: %d bytes of base64", seal.ErrTooLarge, len(text))
 	}

@@ -147,7 +147,7 @@ func Reseal(sealed *ssv1alpha1.SealedSecret, environment string, keys *seal.Keys
 
 // resealItem gives "" for an item that stays, and the key that it opened with.
 func resealItem(text string, label seal.Label, keys *seal.Keys, sealer Sealer, needs func(item []byte) bool) (string, string, error) {
-	item, err := decodeItem(text)
+	item, err := Decode(text)
 	if err != nil {
 		return "", "", err
 	}
