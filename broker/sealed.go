@@ -2,23 +2,30 @@ package broker
 
 import (
 	"context"
+	"fmt"
 	"sync/atomic"
 	"time"
 
 	ssv1alpha1 "github.com/bitnami-labs/sealed-secrets/pkg/apis/sealedsecrets/v1alpha1"
 	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
+	"github.com/privyseal/privyseal/broker/environment"
 	"github.com/privyseal/privyseal/broker/installkey"
+	"github.com/privyseal/privyseal/broker/kubeseal"
 	"github.com/privyseal/privyseal/broker/seal"
 	"github.com/privyseal/privyseal/broker/sealedsecret"
 	"github.com/privyseal/privyseal/broker/sealingkey"
 	"github.com/privyseal/privyseal/broker/target"
+	"github.com/privyseal/privyseal/broker/v1alpha1"
 )
 
 // SealedSecrets says what is done with SealedSecrets.
@@ -28,6 +35,9 @@ type SealedSecrets struct {
 
 	// KeyNamespace is where the sealing keys are. Empty: the daemon's namespace.
 	KeyNamespace string
+
+	// Address to answer kubeseal on. Empty: not at all.
+	Address string
 
 	// RenewPeriod after which a sealing key is followed by a new one. 0: never.
 	RenewPeriod time.Duration
@@ -64,9 +74,19 @@ func wireSealedSecrets(mgr manager.Manager, config Config, writer *target.Writer
 			snapshot, err := keys.Snapshot(ctx)
 			return snapshot.Open, err
 		},
-		Events: mgr.GetEventRecorder("sealed-secrets"), Registerer: metrics.Registry,
+		Environments: homes{mgr.GetCache()},
+		Events:       mgr.GetEventRecorder("sealed-secrets"), Registerer: metrics.Registry,
 		Log: config.Log.WithName("sealedsecret"), Clock: config.Clock,
 	})
+	if address := config.SealedSecrets.Address; address != "" {
+		server := kubeseal.New(kubeseal.Config{
+			Address: address, Keys: keys, Environments: homes{mgr.GetCache()},
+			Registerer: metrics.Registry, Log: config.Log.WithName("kubeseal"), Clock: config.Clock,
+		})
+		if err := mgr.Add(server); err != nil {
+			return fmt.Errorf("adding the API for kubeseal: %w", err)
+		}
+	}
 	kind := schema.GroupKind{Group: ssv1alpha1.SchemeGroupVersion.Group, Kind: "SealedSecret"}
 	return mgr.Add(manager.RunnableFunc(func(ctx context.Context) error {
 		if err := untilThere(ctx, mgr.GetRESTMapper(), kind, config.Log); err != nil {
@@ -93,4 +113,26 @@ func orDefault(text, otherwise string) string {
 		return otherwise
 	}
 	return text
+}
+
+// homes says which environment a namespace is in, by the cache.
+type homes struct{ cache client.Reader }
+
+// Environment implements sealedsecret.Environments and kubeseal.Environments.
+func (h homes) Environment(ctx context.Context, name string) (string, error) {
+	namespace := &metav1.PartialObjectMetadata{}
+	namespace.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
+	err := h.cache.Get(ctx, client.ObjectKey{Name: name}, namespace, client.UnsafeDisableDeepCopy)
+	if client.IgnoreNotFound(err) != nil {
+		return "", fmt.Errorf("looking up namespace %s: %w", name, err)
+	}
+	var all v1alpha1.EnvironmentList
+	if err := h.cache.List(ctx, &all, client.UnsafeDisableDeepCopy); err != nil {
+		return "", fmt.Errorf("listing environments: %w", err)
+	}
+	home, err := environment.Home(all.Items, name, namespace.Labels)
+	if home == nil {
+		return "", err
+	}
+	return home.Name, err
 }

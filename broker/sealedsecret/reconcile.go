@@ -36,6 +36,12 @@ type Targets interface {
 	ApplyUnsealed(ctx context.Context, wanted target.Unsealed) (target.Applied, error)
 }
 
+// Environments say which environment a namespace is in; "" is none. Errors wrap
+// environment.ErrTwo or environment.ErrSelector where it cannot be in one.
+type Environments interface {
+	Environment(ctx context.Context, namespace string) (string, error)
+}
+
 // Keyrings gives the installation's keys, under which inputs are digested.
 type Keyrings interface {
 	Keyring(ctx context.Context) (*installkey.Keyring, error)
@@ -57,6 +63,9 @@ type Config struct {
 
 	// Keys opens items; an error says that the keys are not known yet.
 	Keys func(ctx context.Context) (*seal.Keys, error)
+
+	// Environments of namespaces.
+	Environments Environments
 
 	// Keyrings are the installation's keys.
 	Keyrings Keyrings
@@ -213,7 +222,7 @@ func (r *Reconciler) gather(ctx context.Context, sealed *ssv1alpha1.SealedSecret
 	if err != nil {
 		return found, err
 	}
-	home, err := r.home(ctx, sealed.Namespace)
+	home, err := r.config.Environments.Environment(ctx, sealed.Namespace)
 	if errors.Is(err, environment.ErrTwo) || errors.Is(err, environment.ErrSelector) {
 		found.problem = err
 		return found, nil
@@ -236,25 +245,6 @@ func (r *Reconciler) gather(ctx context.Context, sealed *ssv1alpha1.SealedSecret
 		found.secret = secret
 	}
 	return found, client.IgnoreNotFound(err)
-}
-
-// home is the name of the environment that a namespace is in; "" is none.
-func (r *Reconciler) home(ctx context.Context, name string) (string, error) {
-	namespace := &metav1.PartialObjectMetadata{}
-	namespace.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
-	err := r.config.Metadata.Get(ctx, client.ObjectKey{Name: name}, namespace, client.UnsafeDisableDeepCopy)
-	if client.IgnoreNotFound(err) != nil {
-		return "", fmt.Errorf("looking up namespace %s: %w", name, err)
-	}
-	var all v1alpha1.EnvironmentList
-	if err := r.config.Client.List(ctx, &all, client.UnsafeDisableDeepCopy); err != nil {
-		return "", fmt.Errorf("listing environments: %w", err)
-	}
-	home, err := environment.Home(all.Items, name, namespace.Labels)
-	if home == nil {
-		return "", err
-	}
-	return home.Name, err
 }
 
 // digestInput is the keyed digest of all that the Secret is made of.

@@ -117,6 +117,7 @@ func serveCommand() *cobra.Command {
 	command.Flags().StringArrayVar(&allowed, "allowed-address", nil, "an address that SecretStores may have, as scheme://host:port; may be given many times (default: none, and SecretStores are switched off)")
 	command.Flags().DurationVar(&config.StaleAfter, "stale-after", claim.DefaultStaleAfter, "how long a claim goes unread before it is stale; never less than three of its intervals")
 	command.Flags().BoolVar(&config.SealedSecrets.Enabled, "sealed-secrets", true, "make Secrets of SealedSecrets")
+	command.Flags().StringVar(&config.SealedSecrets.Address, "kubeseal-address", "", "address to answer kubeseal on, such as :8082 (default: not at all)")
 	command.Flags().StringVar(&config.SealedSecrets.KeyNamespace, "sealing-key-namespace", "", "namespace of the sealing keys (default: the one that this runs in)")
 	command.Flags().DurationVar(&config.SealedSecrets.RenewPeriod, "sealing-key-renewal", sealingkey.DefaultRenewPeriod, "age at which a sealing key is followed by a new one; 0 never")
 	command.Flags().StringVar(&cutOff, "sealing-key-cutoff", "", "have sealing keys that are older than this time (RFC 3339) followed by new ones at once")
