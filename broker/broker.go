@@ -30,6 +30,7 @@ import (
 	"github.com/privyseal/privyseal/broker/claim"
 	"github.com/privyseal/privyseal/broker/installkey"
 	"github.com/privyseal/privyseal/broker/restart"
+	"github.com/privyseal/privyseal/broker/sealedsecret"
 	"github.com/privyseal/privyseal/broker/store"
 	"github.com/privyseal/privyseal/broker/target"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
@@ -69,7 +70,7 @@ type Config struct {
 	// AllowHTTP permits stores with plain http addresses, for development.
 	AllowHTTP bool
 
-	// SealedSecrets says what is done with SealedSecrets. The zero value: nothing.
+	// SealedSecrets says how those are served. The zero value: not at all.
 	SealedSecrets SealedSecrets
 
 	// MetricsAddress to serve metrics on. Empty: not at all.
@@ -114,7 +115,7 @@ func Scheme() (*runtime.Scheme, error) {
 		return nil, fmt.Errorf("adding Privyseal's kinds: %w", err)
 	}
 	if err := ssv1alpha1.AddToScheme(scheme); err != nil {
-		return nil, fmt.Errorf("adding SealedSecrets: %w", err)
+		return nil, fmt.Errorf("adding the kind SealedSecret: %w", err)
 	}
 	return scheme, nil
 }
@@ -155,6 +156,7 @@ func cacheOptions(namespaces []string) cache.Options {
 		DefaultTransform: cache.TransformStripManagedFields(),
 		ByObject:         restart.ByObject(),
 	}
+	options.ByObject[&ssv1alpha1.SealedSecret{}] = cache.ByObject{Transform: sealedsecret.Keep}
 	options.ByObject[&corev1.Secret{}] = cache.ByObject{Transform: restart.KeepMetadata}
 	// The daemon may see no other.
 	options.ByObject[&admissionregistrationv1.MutatingWebhookConfiguration{}] = cache.ByObject{
@@ -219,6 +221,7 @@ func wire(ctx context.Context, mgr manager.Manager, config Config) error {
 	writer := target.NewWriter(target.Config{
 		Metadata: mgr.GetCache(), Live: mgr.GetAPIReader(), Writer: mgr.GetClient(),
 		Keys: keys, Clock: config.Clock, DaemonNamespace: config.Namespace,
+		KeyNamespace: config.SealedSecrets.KeyNamespace,
 	})
 	events := mgr.GetEventRecorder("privyseal")
 	claims := claim.New(claim.Config{
@@ -237,10 +240,8 @@ func wire(ctx context.Context, mgr manager.Manager, config Config) error {
 	if err := claim.SetupAnnotated(mgr, events); err != nil {
 		return fmt.Errorf("setting up annotated workloads: %w", err)
 	}
-	if config.SealedSecrets.Enabled {
-		if err := wireSealedSecrets(mgr, config, writer, keys); err != nil {
-			return fmt.Errorf("setting up SealedSecrets: %w", err)
-		}
+	if err := wireSealedSecrets(mgr, config, keys, writer); err != nil {
+		return err
 	}
 	if err := mgr.AddHealthzCheck("alive", healthz.Ping); err != nil {
 		return fmt.Errorf("adding the health check: %w", err)

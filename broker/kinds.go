@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 
+	ssv1alpha1 "github.com/bitnami-labs/sealed-secrets/pkg/apis/sealedsecrets/v1alpha1"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
@@ -30,9 +31,11 @@ func mapper(access *rest.Config, client *http.Client) (meta.RESTMapper, error) {
 	known := meta.NewDefaultRESTMapper([]schema.GroupVersion{
 		corev1.SchemeGroupVersion, appsv1.SchemeGroupVersion, batchv1.SchemeGroupVersion, v1alpha1.GroupVersion,
 		admissionregistrationv1.SchemeGroupVersion, discoveryv1.SchemeGroupVersion,
+		ssv1alpha1.SchemeGroupVersion,
 	})
 	known.Add(corev1.SchemeGroupVersion.WithKind("Namespace"), meta.RESTScopeRoot)
 	known.Add(admissionregistrationv1.SchemeGroupVersion.WithKind("MutatingWebhookConfiguration"), meta.RESTScopeRoot)
+	known.Add(ssv1alpha1.SchemeGroupVersion.WithKind("SealedSecret"), meta.RESTScopeNamespace)
 	known.Add(discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice"), meta.RESTScopeNamespace)
 	for _, kind := range []string{"ConfigMap", "Pod", "Secret", "ServiceAccount"} {
 		known.Add(corev1.SchemeGroupVersion.WithKind(kind), meta.RESTScopeNamespace)

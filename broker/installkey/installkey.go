@@ -49,8 +49,7 @@ const digestSize = 16
 // install key (RFC 5869's info).
 const revisionLabel = "privyseal.io/v1/revision"
 
-// inputLabel is that of the subkey for what a target is made of: sealed items and
-// templates.
+// inputLabel is that of the subkey for what a Secret is made of.
 const inputLabel = "privyseal.io/v1/input"
 
 // nameLabel is that of the bytes in a kid.
@@ -126,8 +125,8 @@ func (k *Keyring) Digest(kid string, parts ...[]byte) string {
 	return digest(k.revisions[kid], parts)
 }
 
-// Input is the keyed digest of what a target is made of, under a subkey of its
-// own: it cannot be compared with a Digest of the same bytes.
+// Input is Digest for what a Secret is made of: under another subkey, so that
+// neither can be taken for the other.
 func (k *Keyring) Input(kid string, parts ...[]byte) string {
 	return digest(k.inputs[kid], parts)
 }

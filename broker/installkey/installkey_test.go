@@ -44,3 +44,14 @@ func TestTheHighestKeyIsInUseAndTheOthersAreKnown(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestADigestOfInputsIsNoneOfValues(t *testing.T) {
+	keys := ring(t, map[string][]byte{"k1": key(1)})
+	input := keys.Input(keys.Current(), []byte("a"))
+	if input == "" || input == keys.Digest(keys.Current(), []byte("a")) || input != keys.Input(keys.Current(), []byte("a")) {
+		t.Errorf("the digest of an input is %q", input)
+	}
+	if unknown := keys.Input("k1-00000000", []byte("a")); unknown != "" {
+		t.Errorf("a digest under an unknown key: %s", unknown)
+	}
+}

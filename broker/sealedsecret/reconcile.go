@@ -2,343 +2,280 @@ package sealedsecret
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	ssv1alpha1 "github.com/bitnami-labs/sealed-secrets/pkg/apis/sealedsecrets/v1alpha1"
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
-	"github.com/privyseal/privyseal/broker/environment"
 	"github.com/privyseal/privyseal/broker/installkey"
-	"github.com/privyseal/privyseal/broker/manifest"
-	"github.com/privyseal/privyseal/broker/seal"
 	"github.com/privyseal/privyseal/broker/target"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
 )
 
-// AnnotationStandby marks a SealedSecret that stands in for a claim: it makes its
-// Secret where there is none, and never changes one.
+// AnnotationStandby on a SealedSecret says with "true" that it only ever creates
+// its Secret.
 const AnnotationStandby = v1alpha1.Group + "/standby"
 
-// Targets writes Secrets.
-type Targets interface {
-	ApplyUnsealed(ctx context.Context, wanted target.Unsealed) (target.Applied, error)
-}
-
-// Environments say which environment a namespace is in; "" is none. Errors wrap
-// environment.ErrTwo or environment.ErrSelector where it cannot be in one.
-type Environments interface {
-	Environment(ctx context.Context, namespace string) (string, error)
-}
-
-// Keyrings gives the installation's keys, under which inputs are digested.
-type Keyrings interface {
+// KeySource gives the installation's keys.
+type KeySource interface {
 	Keyring(ctx context.Context) (*installkey.Keyring, error)
 }
 
-// Config of a Reconciler. Every field is required but Registerer and Log.
+// Config of a Reconciler. Every field is required but AllowedMetadata, Log,
+// Revision and Registerer.
 type Config struct {
-	// Client reads from the cache, and writes statuses and records.
+	// Client reads SealedSecrets, namespaces, environments and Secrets' metadata
+	// from the cache, and writes statuses and what is remembered.
 	Client client.Client
 
 	// Live reads from the API server itself.
 	Live client.Reader
 
-	// Metadata reads Secrets' metadata from the metadata-only cache.
-	Metadata client.Reader
+	// Keys are the sealing keys.
+	Keys Keys
+
+	// InstallKeys are what is remembered under.
+	InstallKeys KeySource
 
 	// Targets writes Secrets.
-	Targets Targets
+	Targets Applier
 
-	// Keys opens items; an error says that the keys are not known yet.
-	Keys func(ctx context.Context) (*seal.Keys, error)
-
-	// Environments of namespaces.
-	Environments Environments
-
-	// Keyrings are the installation's keys.
-	Keyrings Keyrings
+	// AllowedMetadata are keys of labels and annotations, or prefixes that end in
+	// a slash, that templates may set though other controllers trust them. Empty:
+	// only what a namespace's environment lists.
+	AllowedMetadata []string
 
 	// Events tells people what happened to their SealedSecret.
 	Events events.EventRecorder
 
+	// Clock is the time, and Later runs a function when a time has passed.
+	Clock clock.PassiveClock
+	Later func(time.Duration, func())
+
 	// Registerer takes the metrics. Nil: there are none.
 	Registerer prometheus.Registerer
 
-	// Log takes what goes wrong with records. The zero value drops it.
-	Log logr.Logger
+	// Revision of this program, for the metrics. Empty: unknown.
+	Revision string
 
-	// Clock is the time.
-	Clock clock.PassiveClock
+	// Log takes what nobody is told in a status. The zero value drops it.
+	Log logr.Logger
 }
 
-// Reconciler makes Secrets of SealedSecrets.
+// Reconciler makes the Secrets of SealedSecrets.
 type Reconciler struct {
 	config  Config
-	records *records
+	line    *line
+	ledger  *ledger
+	owed    *owed
+	told    *told
 	metrics *metrics
-
-	mu   sync.Mutex
-	last string                          // the key that opened an item last
-	owed map[types.NamespacedName]debt   // statuses to be written
-	tell map[types.NamespacedName]string // the failure that an event told last
-}
-
-// debt is how a pass ended, for the version of the SealedSecret that it was over.
-type debt struct {
-	version string
-	ended   outcome
 }
 
 // New makes a Reconciler.
 func New(config Config) *Reconciler {
-	return &Reconciler{
-		config: config, records: newRecords(config.Live, config.Client, config.Log), metrics: newMetrics(config.Registerer),
-		owed: map[types.NamespacedName]debt{}, tell: map[types.NamespacedName]string{},
+	r := &Reconciler{
+		config: config, line: newLine(config), owed: newOwed(), told: newTold(),
+		metrics: newMetrics(config.Registerer, config.Revision),
 	}
+	r.ledger = newLedger(config, r.living)
+	return r
 }
 
-// Reconcile implements reconcile.Reconciler. Where many SealedSecrets wait, the
-// Secrets of all come before the status of any: pods wait for those.
+// Reconcile sees to one SealedSecret.
 func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
 	sealed := &ssv1alpha1.SealedSecret{}
-	if err := r.config.Client.Get(ctx, request.NamespacedName, sealed); err != nil {
-		r.forget(request.NamespacedName)
-		return reconcile.Result{}, client.IgnoreNotFound(err)
+	err := r.config.Client.Get(ctx, request.NamespacedName, sealed)
+	if apierrors.IsNotFound(err) || err == nil && !sealed.DeletionTimestamp.IsZero() {
+		r.owed.forget(request.NamespacedName)
+		r.told.forget(request.NamespacedName)
+		r.metrics.forget(request.NamespacedName)
+		return reconcile.Result{}, r.forgetTheDead(ctx, request.Namespace)
 	}
-	if !sealed.DeletionTimestamp.IsZero() {
-		r.records.forget(sealed.Namespace, sealed.UID)
-		return reconcile.Result{}, nil
+	if err != nil {
+		r.metrics.failed(countFetch, "")
+		return reconcile.Result{}, fmt.Errorf("looking up SealedSecret %s: %w", request, err)
 	}
-	if ended, found := r.take(sealed); found {
-		return reconcile.Result{}, r.finish(ctx, sealed, ended)
+	r.told.catchUp(sealed)
+	if applied, owed := r.owed.take(sealed); owed {
+		return reconcile.Result{}, r.tell(ctx, sealed, applied, nil)
 	}
-	ended, err := r.pass(ctx, sealed)
-	if ended.reason == "" {
-		return reconcile.Result{}, err // it is not known how it stands
+	return r.see(ctx, sealed)
+}
+
+// see runs the line, unless everything is as it was left.
+func (r *Reconciler) see(ctx context.Context, sealed *ssv1alpha1.SealedSecret) (reconcile.Result, error) {
+	home, err := r.line.home(ctx, sealed.Namespace)
+	if err != nil {
+		return reconcile.Result{}, r.finish(ctx, sealed, target.Applied{}, err)
 	}
-	if ended.wrote {
-		r.owe(sealed, ended)
+	memory, err := r.recall(ctx, sealed, home)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	if memory.untouched {
+		return reconcile.Result{}, r.tell(ctx, sealed, target.Applied{Outcome: target.Unchanged}, nil)
+	}
+	if memory.missing {
+		if gone, err := r.gone(ctx, sealed); gone || err != nil {
+			return reconcile.Result{}, err
+		}
+	}
+	r.metrics.requests.Inc()
+	applied, err := r.line.run(ctx, unsealing{sealed: sealed, home: home, known: memory.known, replaces: memory.missing && !memory.known})
+	if err != nil {
+		return reconcile.Result{}, r.finish(ctx, sealed, applied, err)
+	}
+	r.metrics.unsealed.WithLabelValues(string(applied.Outcome)).Inc()
+	r.ledger.note(ctx, sealed.Namespace, sealed.UID, recordOf(memory.ring, memory.made, applied.Status.UID, applied.Status.ResourceVersion))
+	if applied.Outcome != target.Unchanged {
+		r.owed.note(sealed, applied)
 		return reconcile.Result{RequeueAfter: atOnce, Priority: new(whatIsOwed)}, nil
 	}
-	return reconcile.Result{}, errors.Join(r.finish(ctx, sealed, ended), err)
+	return reconcile.Result{}, r.tell(ctx, sealed, applied, nil)
 }
 
-// pass makes the Secret what the SealedSecret says. An outcome without a reason
-// says that nothing can be told of it; an error has it tried again.
-func (r *Reconciler) pass(ctx context.Context, sealed *ssv1alpha1.SealedSecret) (outcome, error) {
-	facts, err := r.gather(ctx, sealed)
+// finish tells why the line did not come to its end, and has it tried again.
+func (r *Reconciler) finish(ctx context.Context, sealed *ssv1alpha1.SealedSecret, applied target.Applied, err error) error {
+	count := countUpdate
+	var refusal *Refusal
+	if errors.As(err, &refusal) {
+		count = refusal.count
+	}
+	r.metrics.failed(count, sealed.Namespace)
+	return errors.Join(err, r.tell(ctx, sealed, applied, err))
+}
+
+// memory is what is remembered of a SealedSecret, held against what is.
+type memory struct {
+	ring *installkey.Keyring
+	made [][]byte
+
+	// untouched: neither it nor its Secret changed since all was in order.
+	untouched bool
+
+	// known: it did not change, whatever became of the Secret. missing: the Secret
+	// that was made of it is gone.
+	known, missing bool
+}
+
+func (r *Reconciler) recall(ctx context.Context, sealed *ssv1alpha1.SealedSecret, home *v1alpha1.Environment) (memory, error) {
+	ring, err := r.config.InstallKeys.Keyring(ctx)
 	if err != nil {
-		return outcome{}, err
+		return memory{}, err
 	}
-	if facts.problem != nil {
-		return r.failed(sealed, ReasonUnsealFailed, errorUnseal, facts.problem)
-	}
-	if facts.inOrder() {
-		return outcome{reason: ReasonUnsealed}, nil
-	}
-	opened, err := r.open(sealed, facts)
+	made, err := inputs(sealed, home)
 	if err != nil {
-		return r.failed(sealed, ReasonUnsealFailed, errorUnseal, err)
+		return memory{}, err
 	}
-	defer opened.Clear()
-	secret, err := manifest.Render(sealed, opened)
+	last, found, err := r.ledger.recall(ctx, sealed.Namespace, sealed.UID)
 	if err != nil {
-		return r.failed(sealed, ReasonUnsealFailed, errorUnseal, err)
+		return memory{}, err
 	}
-	applied, err := r.config.Targets.ApplyUnsealed(ctx, target.Unsealed{
-		Secret: secret, Owner: target.SealedOwner{Name: sealed.Name, UID: sealed.UID},
-		Known:      facts.sameInput(),
-		Replaces:   facts.secret == nil && facts.before.Input != "" && !facts.sameInput(),
-		Recreate:   sealed.Annotations[v1alpha1.AnnotationRecreate] == "true",
-		CreateOnly: sealed.Annotations[AnnotationStandby] == "true",
-	})
-	for _, value := range secret.Data {
-		clear(value)
-	}
-	switch {
-	case errors.Is(err, target.ErrNotOurs):
-		return r.failed(sealed, ReasonUpdateFailed, errorUnmanaged, err)
-	case err != nil:
-		return r.failed(sealed, ReasonUpdateFailed, errorUpdate, err)
-	}
-	r.records.put(sealed.Namespace, sealed.UID, record{
-		Input: facts.input, UID: types.UID(applied.Status.UID), Version: applied.Status.ResourceVersion,
-	})
-	return outcome{reason: ReasonUnsealed, wrote: applied.Outcome != target.Unchanged}, nil
-}
-
-// open opens the items, with the key first that opened the last ones: most
-// SealedSecrets of a cluster are sealed to one of a few keys.
-func (r *Reconciler) open(sealed *ssv1alpha1.SealedSecret, facts facts) (manifest.Opened, error) {
-	r.mu.Lock()
-	last := r.last
-	r.mu.Unlock()
-	r.metrics.requests.Inc()
-	opened, err := manifest.Open(sealed, facts.environment, facts.keys.First(last))
-	if err == nil && len(opened.Keys) > 0 {
-		r.mu.Lock()
-		r.last = opened.Keys[0]
-		r.mu.Unlock()
-	}
-	return opened, err
-}
-
-// facts are what a pass goes by.
-type facts struct {
-	keys        *seal.Keys
-	environment string
-	input       string // digest of what the Secret is to be made of
-	before      record
-	inputBefore string                        // the same digest under the record's key; "" if that is lost
-	secret      *metav1.PartialObjectMetadata // nil: there is none
-	problem     error                         // why it cannot be gone on, which people have to see to
-}
-
-// sameInput says that the Secret was made of this very input before.
-func (f facts) sameInput() bool { return f.inputBefore != "" && f.inputBefore == f.before.Input }
-
-// inOrder says that nothing moved since the Secret was right.
-func (f facts) inOrder() bool {
-	return f.sameInput() && f.secret != nil && f.secret.UID == f.before.UID && f.secret.ResourceVersion == f.before.Version
-}
-
-func (r *Reconciler) gather(ctx context.Context, sealed *ssv1alpha1.SealedSecret) (found facts, err error) {
-	if found.keys, err = r.config.Keys(ctx); err != nil {
-		return found, err
-	}
-	ring, err := r.config.Keyrings.Keyring(ctx)
-	if err != nil {
-		return found, err
-	}
-	home, err := r.config.Environments.Environment(ctx, sealed.Namespace)
-	if errors.Is(err, environment.ErrTwo) || errors.Is(err, environment.ErrSelector) {
-		found.problem = err
-		return found, nil
-	}
-	if err != nil {
-		return found, err
-	}
-	found.environment = home
-	if found.before, err = r.records.get(ctx, sealed.Namespace, sealed.UID); err != nil {
-		return found, err
-	}
-	found.input = digestInput(ring, ring.Current(), sealed, home)
-	if kid := found.before.kid(); ring.Knows(kid) {
-		found.inputBefore = digestInput(ring, kid, sealed, home)
-	}
-	secret := &metav1.PartialObjectMetadata{}
-	secret.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
-	err = r.config.Metadata.Get(ctx, client.ObjectKeyFromObject(sealed), secret)
-	if err == nil {
-		found.secret = secret
-	}
-	return found, client.IgnoreNotFound(err)
-}
-
-// digestInput is the keyed digest of all that the Secret is made of.
-func digestInput(ring *installkey.Keyring, kid string, sealed *ssv1alpha1.SealedSecret, environment string) string {
-	spec, err := json.Marshal(sealed.Spec)
-	if err != nil {
-		panic(err) // unreachable: it was read from JSON
-	}
-	return kid + ":" + ring.Input(kid, []byte(sealed.Namespace), []byte(sealed.Name), []byte(sealed.UID),
-		[]byte(manifest.Scope(sealed).String()), []byte(environment),
-		[]byte(sealed.Annotations[v1alpha1.AnnotationRecreate]), []byte(sealed.Annotations[AnnotationStandby]), spec)
-}
-
-// failed is how a pass ends that people have to know of. It is tried again.
-func (r *Reconciler) failed(sealed *ssv1alpha1.SealedSecret, reason, metric string, err error) (outcome, error) {
-	r.metrics.errors.WithLabelValues(metric, sealed.Namespace).Inc()
-	return outcome{reason: reason, message: bounded(err.Error())}, err
-}
-
-// maxMessage bounds a message: a SealedSecret may have a thousand items.
-const maxMessage = 1024
-
-func bounded(message string) string {
-	if len(message) > maxMessage {
-		return message[:maxMessage] + "…"
-	}
-	return message
-}
-
-// finish tells how a pass ended, to the status, in an event and to the metrics.
-func (r *Reconciler) finish(ctx context.Context, sealed *ssv1alpha1.SealedSecret, ended outcome) error {
-	r.event(sealed, ended)
-	r.metrics.tell(sealed, ended.synced())
-	status, changed := statusOf(sealed.Status, sealed.Generation, ended, r.config.Clock.Now())
-	if !changed {
-		return nil
-	}
-	patch, err := json.Marshal(map[string]any{"status": status})
-	if err != nil {
-		return fmt.Errorf("writing a status: %w", err)
-	}
-	// Of the fields of the status none is anybody else's, so there is nothing to
-	// conflict with.
-	err = r.config.Client.Status().Patch(ctx, sealed.DeepCopy(), client.RawPatch(types.MergePatchType, patch))
+	meta := secretMeta()
+	err = r.config.Client.Get(ctx, client.ObjectKeyFromObject(sealed), meta, client.UnsafeDisableDeepCopy)
 	if client.IgnoreNotFound(err) != nil {
-		r.metrics.errors.WithLabelValues(errorStatus, sealed.Namespace).Inc()
-		return fmt.Errorf("writing the status of SealedSecret %s: %w", client.ObjectKeyFromObject(sealed), err)
+		return memory{}, fmt.Errorf("looking for Secret %s/%s: %w", sealed.Namespace, sealed.Name, err)
 	}
+	there := err == nil
+	known := found && last.knows(ring, made)
+	return memory{
+		ring: ring, made: made, known: known,
+		untouched: known && there && (last.saw(meta) || standby(sealed)),
+		missing:   found && !there,
+	}, nil
+}
+
+// gone says that a SealedSecret was deleted, though the cache has it still: who
+// deletes a namespace's objects deletes its Secret as well, and that would be
+// made again for nobody.
+func (r *Reconciler) gone(ctx context.Context, sealed *ssv1alpha1.SealedSecret) (bool, error) {
+	live := &ssv1alpha1.SealedSecret{}
+	err := r.config.Live.Get(ctx, client.ObjectKeyFromObject(sealed), live)
+	if client.IgnoreNotFound(err) != nil {
+		return false, fmt.Errorf("looking whether SealedSecret %s/%s is still there: %w", sealed.Namespace, sealed.Name, err)
+	}
+	return err != nil || live.UID != sealed.UID || !live.DeletionTimestamp.IsZero(), nil
+}
+
+// forgetTheDead drops what is remembered of SealedSecrets that are gone.
+func (r *Reconciler) forgetTheDead(ctx context.Context, namespace string) error {
+	living, err := r.living(ctx, namespace)
+	if err != nil {
+		return err
+	}
+	r.ledger.keep(ctx, namespace, living)
 	return nil
 }
 
-// event tells of a Secret that was written, and of a failure once.
-func (r *Reconciler) event(sealed *ssv1alpha1.SealedSecret, ended outcome) {
-	name := client.ObjectKeyFromObject(sealed)
-	r.mu.Lock()
-	told := r.tell[name]
-	if ended.message == "" {
-		delete(r.tell, name)
-	} else {
-		r.tell[name] = ended.message
+// living are a namespace's SealedSecrets.
+func (r *Reconciler) living(ctx context.Context, namespace string) (map[types.UID]bool, error) {
+	var list ssv1alpha1.SealedSecretList
+	if err := r.config.Client.List(ctx, &list, client.InNamespace(namespace), client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("listing SealedSecrets: %w", err)
 	}
-	r.mu.Unlock()
+	living := make(map[types.UID]bool, len(list.Items))
+	for i := range list.Items {
+		living[list.Items[i].UID] = true
+	}
+	return living, nil
+}
+
+// tell writes the status, if it changed, and an event, if something happened.
+func (r *Reconciler) tell(ctx context.Context, sealed *ssv1alpha1.SealedSecret, applied target.Applied, err error) error {
+	before := sealed.DeepCopy()
+	sealed.Status = statusAfter(sealed, err, metav1.NewTime(r.config.Clock.Now()))
+	news := !equality.Semantic.DeepEqual(before.Status, sealed.Status)
+	if news {
+		// A merge patch without a version cannot conflict, and the status is
+		// nobody's but ours.
+		if err := r.config.Client.Status().Patch(ctx, sealed, client.MergeFrom(before)); err != nil {
+			if apierrors.IsNotFound(err) {
+				return nil
+			}
+			r.metrics.failed(countStatus, sealed.Namespace)
+			return fmt.Errorf("writing the status of SealedSecret %s/%s: %w", sealed.Namespace, sealed.Name, err)
+		}
+		r.told.remember(before.ResourceVersion, sealed)
+	}
+	r.metrics.observe(sealed)
+	r.announce(ctx, sealed, applied, err, news)
+	return nil
+}
+
+func (r *Reconciler) announce(ctx context.Context, sealed *ssv1alpha1.SealedSecret, applied target.Applied, err error, news bool) {
+	var refusal *Refusal
 	switch {
-	case ended.wrote:
-		r.config.Events.Eventf(sealed, nil, corev1.EventTypeNormal, ReasonUnsealed, "Unseal", "SealedSecret unsealed successfully")
-	case ended.message != "" && ended.message != told:
-		r.config.Events.Eventf(sealed, nil, corev1.EventTypeWarning, ended.reason, "Unseal", "%s", ended.message)
+	case errors.As(err, &refusal):
+		if news {
+			log.FromContext(ctx).Info("SealedSecret refused", "reason", refusal.Reason, "message", refusal.Error())
+			r.config.Events.Eventf(sealed, nil, corev1.EventTypeWarning, refusal.Reason, "Unseal", "%s", limited(refusal.Error()))
+		}
+	case err != nil, applied.Outcome == "", applied.Outcome == target.Unchanged:
+	case applied.Outcome == target.Recreated:
+		r.config.Events.Eventf(sealed, nil, corev1.EventTypeNormal, reasonUnsealed, "Unseal",
+			"Secret %s could not be changed, so it was deleted and made anew", applied.Status.Name)
+	default:
+		r.config.Events.Eventf(sealed, nil, corev1.EventTypeNormal, reasonUnsealed, "Unseal",
+			"SealedSecret unsealed successfully: Secret %s was %s", applied.Status.Name, applied.Outcome)
 	}
 }
 
-func (r *Reconciler) owe(sealed *ssv1alpha1.SealedSecret, ended outcome) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.owed[client.ObjectKeyFromObject(sealed)] = debt{version: sealed.ResourceVersion, ended: ended}
+// limited is as much of a text as an event takes.
+func limited(text string) string {
+	const maxNote = 1024
+	return text[:min(len(text), maxNote)]
 }
-
-// take gives the outcome that the SealedSecret is owed a status for; none if it
-// was changed meanwhile.
-func (r *Reconciler) take(sealed *ssv1alpha1.SealedSecret) (outcome, bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	name := client.ObjectKeyFromObject(sealed)
-	debt, found := r.owed[name]
-	delete(r.owed, name)
-	return debt.ended, found && debt.version == sealed.ResourceVersion
-}
-
-func (r *Reconciler) forget(name types.NamespacedName) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.owed, name)
-	delete(r.tell, name)
-	r.metrics.forget(name.Namespace, name.Name)
-}
-
-// atOnce has a SealedSecret looked at again as soon as its priority allows.
-const atOnce = time.Nanosecond

@@ -2,12 +2,12 @@ package sealedsecret
 
 import (
 	"context"
-	"time"
+	"fmt"
+	"runtime"
 
 	ssv1alpha1 "github.com/bitnami-labs/sealed-secrets/pkg/apis/sealedsecrets/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -23,79 +23,76 @@ import (
 	"github.com/privyseal/privyseal/broker/v1alpha1"
 )
 
-// workers is how many SealedSecrets are seen to at once. Opening takes the cores,
-// and they share these; the rest is waiting for the API server.
-const workers = 32
-
-// Between two tries of what failed, where nothing else wakes it.
-const (
-	firstRetry = time.Second
-	lastRetry  = 5 * time.Minute
-)
-
-// whatIsOwed is the priority of statuses and of our own writes seen again: after
-// what was there at the start.
-const whatIsOwed = 2 * handler.LowPriority
+// workers is how many SealedSecrets are seen to at once, most of which wait for
+// the API server; line.opening bounds those that decrypt.
+func workers() int { return max(16, 4*runtime.GOMAXPROCS(0)) }
 
 // SetupWithManager has the reconciler woken by what a SealedSecret depends on:
-// itself, its Secret, its namespace and environment, and (through keys) the
+// itself, its Secret, its namespace, environments, and (through turned) the
 // sealing keys.
-func (r *Reconciler) SetupWithManager(mgr manager.Manager, keys <-chan event.GenericEvent) error {
-	secrets := &metav1.PartialObjectMetadata{}
-	secrets.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
+func (r *Reconciler) SetupWithManager(mgr manager.Manager, turned <-chan event.GenericEvent) error {
 	namespaces := &metav1.PartialObjectMetadata{}
 	namespaces.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
-	all := handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, _ client.Object) []reconcile.Request { return r.requests(ctx) })
 	ofNamespace := handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, namespace client.Object) []reconcile.Request {
-		return r.requests(ctx, client.InNamespace(namespace.GetName()))
+		return r.requests(ctx, everyOne, client.InNamespace(namespace.GetName()))
 	})
-	if err := mgr.Add(r.records); err != nil {
-		return err
-	}
-	return builder.ControllerManagedBy(mgr).
+	all := handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, _ client.Object) []reconcile.Request {
+		return r.requests(ctx, everyOne)
+	})
+	waiting := handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, _ client.Object) []reconcile.Request {
+		return r.requests(ctx, func(sealed *ssv1alpha1.SealedSecret) bool { return !inOrder(sealed) })
+	})
+	// A status of ours is none of what the line looks at.
+	said := predicate.Or(predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{}, predicate.LabelChangedPredicate{})
+	err := builder.ControllerManagedBy(mgr).
 		Named("sealedsecret").
-		For(&ssv1alpha1.SealedSecret{}, builder.WithPredicates(r.forgetting(),
-			predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{}, predicate.LabelChangedPredicate{}))).
-		WatchesMetadata(secrets, sameName()).
-		WatchesMetadata(namespaces, ofNamespace, builder.WithPredicates(laterOnly(predicate.LabelChangedPredicate{}))).
-		Watches(&v1alpha1.Environment{}, all, builder.WithPredicates(laterOnly(predicate.GenerationChangedPredicate{}))).
-		WatchesRawSource(source.Channel(keys, all)).
-		WithOptions(controller.Options{
-			MaxConcurrentReconciles: workers,
-			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](firstRetry, lastRetry),
-		}).
+		For(&ssv1alpha1.SealedSecret{}, builder.WithPredicates(said)).
+		WatchesMetadata(secretMeta(), ofSecret(r.sealedOf)).
+		WatchesMetadata(namespaces, ofNamespace, builder.WithPredicates(later(predicate.LabelChangedPredicate{}))).
+		Watches(&v1alpha1.Environment{}, all, builder.WithPredicates(later(predicate.GenerationChangedPredicate{}))).
+		WatchesRawSource(source.Channel(turned, waiting)).
+		WithOptions(controller.Options{MaxConcurrentReconciles: workers()}).
 		Complete(r)
+	if err != nil {
+		return fmt.Errorf("watching SealedSecrets: %w", err)
+	}
+	return nil
 }
 
-// forgetting drops the record of a SealedSecret that is gone.
-func (r *Reconciler) forgetting() predicate.Predicate {
-	return predicate.Funcs{
-		DeleteFunc: func(e event.DeleteEvent) bool {
-			r.records.forget(e.Object.GetNamespace(), e.Object.GetUID())
-			return true
-		},
-	}
-}
+func everyOne(*ssv1alpha1.SealedSecret) bool { return true }
 
-func (r *Reconciler) requests(ctx context.Context, options ...client.ListOption) []reconcile.Request {
-	var all ssv1alpha1.SealedSecretList
-	if err := r.config.Client.List(ctx, &all, append(options, client.UnsafeDisableDeepCopy)...); err != nil {
-		return nil // unreachable: the list is the cache's own
+// requests are for the SealedSecrets that are wanted.
+func (r *Reconciler) requests(ctx context.Context, wanted func(*ssv1alpha1.SealedSecret) bool, options ...client.ListOption) []reconcile.Request {
+	var list ssv1alpha1.SealedSecretList
+	if err := r.config.Client.List(ctx, &list, append(options, client.UnsafeDisableDeepCopy)...); err != nil {
+		r.config.Log.Error(err, "Listing SealedSecrets")
+		return nil
 	}
-	requests := make([]reconcile.Request, 0, len(all.Items))
-	for i := range all.Items {
-		requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&all.Items[i])})
+	var requests []reconcile.Request
+	for i := range list.Items {
+		if wanted(&list.Items[i]) {
+			requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&list.Items[i])})
+		}
 	}
 	return requests
 }
 
-// sameName wakes the SealedSecret of a Secret's name at the priority of what is
-// owed: most of what is seen are our own writes. There may be no such
-// SealedSecret, which costs a look into the cache.
-func sameName() handler.EventHandler {
+// sealedOf is the SealedSecret of a Secret's name. Most Secrets have none.
+func (r *Reconciler) sealedOf(ctx context.Context, secret client.Object) (reconcile.Request, bool) {
+	name := client.ObjectKeyFromObject(secret)
+	err := r.config.Client.Get(ctx, name, &ssv1alpha1.SealedSecret{}, client.UnsafeDisableDeepCopy)
+	return reconcile.Request{NamespacedName: name}, err == nil
+}
+
+// ofSecret wakes at the priority of what is owed: most of what the watch on
+// Secrets sees is our own writes.
+func ofSecret(sealedOf func(context.Context, client.Object) (reconcile.Request, bool)) handler.EventHandler {
 	type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
-	wake := func(object client.Object, q queue) {
-		request := reconcile.Request{NamespacedName: types.NamespacedName{Namespace: object.GetNamespace(), Name: object.GetName()}}
+	wake := func(ctx context.Context, object client.Object, q queue) {
+		request, found := sealedOf(ctx, object)
+		if !found {
+			return
+		}
 		if ordered, ok := q.(priorityqueue.PriorityQueue[reconcile.Request]); ok {
 			ordered.AddWithOpts(priorityqueue.AddOpts{Priority: new(whatIsOwed)}, request)
 			return
@@ -103,25 +100,28 @@ func sameName() handler.EventHandler {
 		q.Add(request)
 	}
 	return handler.Funcs{
-		CreateFunc: func(_ context.Context, e event.CreateEvent, q queue) {
-			if !e.IsInInitialList { // the SealedSecret itself is
-				wake(e.Object, q)
-			}
-		},
-		UpdateFunc: func(_ context.Context, e event.UpdateEvent, q queue) {
-			if e.ObjectOld.GetResourceVersion() != e.ObjectNew.GetResourceVersion() {
-				wake(e.ObjectNew, q)
-			}
-		},
-		DeleteFunc: func(_ context.Context, e event.DeleteEvent, q queue) { wake(e.Object, q) },
+		CreateFunc: func(ctx context.Context, e event.CreateEvent, q queue) { wake(ctx, e.Object, q) },
+		UpdateFunc: func(ctx context.Context, e event.UpdateEvent, q queue) { wake(ctx, e.ObjectNew, q) },
+		DeleteFunc: func(ctx context.Context, e event.DeleteEvent, q queue) { wake(ctx, e.Object, q) },
 	}
 }
 
-// laterOnly passes over what was there when the daemon started.
-func laterOnly(updates predicate.Predicate) predicate.Predicate {
+// later passes over what is there when the daemon starts: every SealedSecret is
+// looked at then anyway.
+func later(updates predicate.Predicate) predicate.Predicate {
 	return predicate.Funcs{
 		CreateFunc: func(e event.CreateEvent) bool { return !e.IsInInitialList },
 		UpdateFunc: updates.Update,
 		DeleteFunc: func(event.DeleteEvent) bool { return true },
 	}
+}
+
+// Keep is a cache.TransformFunc for SealedSecrets: who wrote them is not looked
+// at, and kubectl's copy of them would take as much memory again.
+func Keep(object any) (any, error) {
+	if sealed, is := object.(*ssv1alpha1.SealedSecret); is {
+		sealed.ManagedFields = nil
+		delete(sealed.Annotations, corev1.LastAppliedConfigAnnotation)
+	}
+	return object, nil
 }

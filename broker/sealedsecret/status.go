@@ -1,60 +1,71 @@
 package sealedsecret
 
 import (
-	"time"
+	"errors"
 
 	ssv1alpha1 "github.com/bitnami-labs/sealed-secrets/pkg/apis/sealedsecrets/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Reasons of the condition and of events. The latter two are upstream's.
-const (
-	ReasonUnsealed     = "Unsealed"
-	ReasonUnsealFailed = "ErrUnsealFailed"
-	ReasonUpdateFailed = "ErrUpdateFailed"
-)
+// maxMessage bounds what a status tells.
+const maxMessage = 4096
 
-// outcome is how a pass over a SealedSecret ended.
-type outcome struct {
-	reason  string // one of the Reasons
-	message string // "" where it went well
-	wrote   bool   // the Secret was written
+// statusAfter is a SealedSecret's status after a run of the line: pure, and the
+// same as before whenever nothing changed. In order it is as upstream writes it,
+// without reason and message, so that neither has to write over the other's.
+//
+// A fault of the API server says nothing about the SealedSecret and leaves the
+// status as it is: the line runs again, and the log has it.
+func statusAfter(sealed *ssv1alpha1.SealedSecret, err error, now metav1.Time) *ssv1alpha1.SealedSecretStatus {
+	wanted := ssv1alpha1.SealedSecretCondition{Type: ssv1alpha1.SealedSecretSynced, Status: corev1.ConditionTrue}
+	var refusal *Refusal
+	if errors.As(err, &refusal) {
+		message := refusal.Error()
+		wanted.Status, wanted.Reason, wanted.Message = corev1.ConditionFalse, refusal.Reason, message[:min(len(message), maxMessage)]
+	} else if err != nil {
+		return sealed.Status
+	}
+	status := &ssv1alpha1.SealedSecretStatus{}
+	if sealed.Status != nil {
+		status = sealed.Status.DeepCopy()
+	}
+	is := conditionOf(status)
+	if is == nil {
+		status.Conditions = append(status.Conditions, ssv1alpha1.SealedSecretCondition{Type: wanted.Type})
+		is = &status.Conditions[len(status.Conditions)-1]
+	}
+	if same(*is, wanted) && status.ObservedGeneration == sealed.Generation {
+		return sealed.Status
+	}
+	wanted.LastUpdateTime, wanted.LastTransitionTime = now, is.LastTransitionTime
+	if is.Status != wanted.Status {
+		wanted.LastTransitionTime = now
+	}
+	*is = wanted
+	status.ObservedGeneration = sealed.Generation
+	return status
 }
 
-func (o outcome) synced() corev1.ConditionStatus {
-	if o.reason == ReasonUnsealed {
-		return corev1.ConditionTrue
-	}
-	return corev1.ConditionFalse
+func same(a, b ssv1alpha1.SealedSecretCondition) bool {
+	return a.Status == b.Status && a.Reason == b.Reason && a.Message == b.Message
 }
 
-// statusOf is the status that says how a pass over this generation ended, and
-// whether it says anything new.
-func statusOf(before *ssv1alpha1.SealedSecretStatus, generation int64, ended outcome, now time.Time) (*ssv1alpha1.SealedSecretStatus, bool) {
-	next := &ssv1alpha1.SealedSecretStatus{ObservedGeneration: generation}
-	at := metav1.NewTime(now).Rfc3339Copy()
-	synced := ssv1alpha1.SealedSecretCondition{
-		Type: ssv1alpha1.SealedSecretSynced, Status: ended.synced(), Reason: ended.reason, Message: ended.message,
-		LastUpdateTime: at, LastTransitionTime: at,
+// conditionOf is the Synced condition, or nil.
+func conditionOf(status *ssv1alpha1.SealedSecretStatus) *ssv1alpha1.SealedSecretCondition {
+	if status == nil {
+		return nil
 	}
-	if before != nil {
-		for _, condition := range before.Conditions {
-			if condition.Type != synced.Type {
-				next.Conditions = append(next.Conditions, condition)
-				continue
-			}
-			if condition.Status == synced.Status {
-				synced.LastTransitionTime = condition.LastTransitionTime
-			}
-			// What upstream left says the same without a reason.
-			sameReason := condition.Reason == synced.Reason || condition.Reason == "" && synced.Status == corev1.ConditionTrue
-			if before.ObservedGeneration == generation && condition.Status == synced.Status && sameReason && condition.Message == synced.Message {
-				return before, false
-			}
+	for i := range status.Conditions {
+		if status.Conditions[i].Type == ssv1alpha1.SealedSecretSynced {
+			return &status.Conditions[i]
 		}
 	}
-	// The columns of kubectl get show the first.
-	next.Conditions = append([]ssv1alpha1.SealedSecretCondition{synced}, next.Conditions...)
-	return next, true
+	return nil
+}
+
+// inOrder says that the last run succeeded for the spec as it is.
+func inOrder(sealed *ssv1alpha1.SealedSecret) bool {
+	is := conditionOf(sealed.Status)
+	return is != nil && is.Status == corev1.ConditionTrue && sealed.Status.ObservedGeneration == sealed.Generation
 }

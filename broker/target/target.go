@@ -86,6 +86,8 @@ const (
 	// Healed: the content is the same as Privyseal last wrote; somebody had
 	// changed the Secret, and it was put back.
 	Healed Outcome = "healed"
+	// Recreated: the Secret could not be changed, so it was deleted and made anew.
+	Recreated Outcome = "recreated"
 	// Rekeyed: the content is the same; its history was under an install key
 	// that is lost, and was written anew.
 	Rekeyed Outcome = "rekeyed"
@@ -104,9 +106,8 @@ type Applied struct {
 }
 
 // check refuses what no claim may write, before anything is asked of anyone.
-func (d Desired) check(daemonNamespace string) error {
-	switch d.Namespace {
-	case daemonNamespace, metav1.NamespaceSystem, "kube-node-lease":
+func (d Desired) check(reserved []string) error {
+	if slices.Contains(reserved, d.Namespace) {
 		return fmt.Errorf("%w: namespace %s is the cluster's or the daemon's own; put the claim into the application's namespace", ErrRefused, d.Namespace)
 	}
 	if isClusters(d.Type) {

@@ -48,11 +48,15 @@ type Unsealed struct {
 	// on the Secret is somebody's edit, and putting it right is no change.
 	Known bool
 
+	// Volatile are keys whose texts render differently each time. What the Secret
+	// holds of them stays, unless something else of the content has changed.
+	Volatile []string
+
 	// Replaces says that pods may know another content of a Secret that is gone.
 	Replaces bool
 
-	// Recreate permits to delete a Secret and make it anew, where it cannot be
-	// changed: another type, or other content of an immutable one.
+	// Recreate permits to delete a Secret and make it anew, where it is immutable
+	// and the content another, or where it is taken over and has another type.
 	Recreate bool
 
 	// CreateOnly leaves a Secret that is there alone, whatever it holds.
@@ -85,7 +89,7 @@ func isSealed(reference metav1.OwnerReference) bool {
 // Errors wrap ErrNotOurs, ErrTooLarge, ErrKeyInvalid or ErrRefused where somebody
 // has to change something; any other is the API server's, and worth another try.
 func (w *Writer) ApplyUnsealed(ctx context.Context, wanted Unsealed) (Applied, error) {
-	if err := wanted.check(w.config.DaemonNamespace); err != nil {
+	if err := wanted.check(w.config.reserved()); err != nil {
 		return Applied{}, err
 	}
 	if wanted.Secret.Type == "" {
@@ -121,9 +125,8 @@ func (w *Writer) ApplyUnsealed(ctx context.Context, wanted Unsealed) (Applied, e
 }
 
 // check refuses what no SealedSecret may write.
-func (u Unsealed) check(daemonNamespace string) error {
-	switch u.Secret.Namespace {
-	case daemonNamespace, metav1.NamespaceSystem, "kube-node-lease":
+func (u Unsealed) check(reserved []string) error {
+	if slices.Contains(reserved, u.Secret.Namespace) {
 		return fmt.Errorf("%w: namespace %s is the cluster's or the daemon's own; put the SealedSecret into the application's namespace", ErrRefused, u.Secret.Namespace)
 	}
 	if isClusters(u.Secret.Type) {
@@ -193,10 +196,22 @@ func (u Unsealed) gripOn(live *corev1.Secret) grip {
 		return notOurs
 	case live.Annotations[annotationPatch] == "true":
 		return patched
-	case SealedUID(live) == string(u.Owner.UID), live.Annotations[annotationManaged] == "true":
+	case u.Owner.owns(live), live.Annotations[annotationManaged] == "true":
 		return wholly
 	}
 	return notOurs
+}
+
+// owns says that a Secret was made for this SealedSecret, or for one of the same
+// name before it: a namespace has one of a name at a time, so that one is gone,
+// and a Secret that it left is taken over before the garbage collector comes for
+// it.
+func (o SealedOwner) owns(live *corev1.Secret) bool {
+	if _, marked := live.Labels[v1alpha1.LabelSealedUID]; marked {
+		return live.Name == o.Name
+	}
+	owner := metav1.GetControllerOf(live)
+	return owner != nil && isSealed(*owner) && owner.Name == o.Name
 }
 
 func (w *Writer) updateUnsealed(ctx context.Context, wanted Unsealed, live *corev1.Secret) (Applied, error) {
@@ -207,6 +222,9 @@ func (w *Writer) updateUnsealed(ctx context.Context, wanted Unsealed, live *core
 	}
 	next := wanted.next(live, grip)
 	defer clearData(next.Data)
+	if grip == wholly {
+		wanted.settle(live, next)
+	}
 	before, after, err := w.reviseUnsealed(ctx, wanted, live, next)
 	if err != nil {
 		return Applied{}, err
@@ -261,6 +279,29 @@ func (u Unsealed) next(live *corev1.Secret, grip grip) *corev1.Secret {
 	return next
 }
 
+// settle keeps what the Secret holds of volatile keys, where nothing else says
+// that the content is another.
+func (u Unsealed) settle(live, next *corev1.Secret) {
+	if !u.Known && !maps.EqualFunc(u.lasting(live.Data), u.lasting(next.Data), bytes.Equal) {
+		return
+	}
+	for _, key := range u.Volatile {
+		value, there := live.Data[key]
+		if _, wanted := next.Data[key]; there && wanted {
+			next.Data[key] = slices.Clone(value)
+		}
+	}
+}
+
+// lasting is the data without what is volatile.
+func (u Unsealed) lasting(data map[string][]byte) map[string][]byte {
+	lasting := maps.Clone(data)
+	for _, key := range u.Volatile {
+		delete(lasting, key)
+	}
+	return lasting
+}
+
 // own makes the SealedSecret the Secret's controller, or marks it as its where
 // the template wants no owner.
 func (u Unsealed) own(meta *metav1.ObjectMeta) {
@@ -311,7 +352,9 @@ func (w *Writer) reviseUnsealed(ctx context.Context, wanted Unsealed, live, next
 // recreate deletes the Secret that was looked at, and no other, and makes it
 // anew with its history.
 func (w *Writer) recreate(ctx context.Context, wanted Unsealed, live *corev1.Secret, history Revisions, applied Applied) (Applied, error) {
-	if !wanted.Recreate {
+	// Of its own Secret the type may change: nothing else could be meant.
+	mayChangeType := wanted.Owner.owns(live) && live.Type != wanted.Secret.Type && !isImmutable(live)
+	if !wanted.Recreate && !mayChangeType {
 		what := fmt.Sprintf("has type %s, which cannot be changed to %s", live.Type, wanted.Secret.Type)
 		if live.Type == wanted.Secret.Type {
 			what = "is immutable, and what is sealed is different"
@@ -329,6 +372,6 @@ func (w *Writer) recreate(ctx context.Context, wanted Unsealed, live *corev1.Sec
 		return Applied{}, fmt.Errorf("deleting Secret %s to make it anew: %w", client.ObjectKeyFromObject(live), err)
 	}
 	made, err := w.createUnsealed(ctx, wanted, history)
-	made.Changed, made.Sequence, made.Outcome = applied.Changed, applied.Sequence, applied.Outcome
+	made.Changed, made.Sequence, made.Outcome = applied.Changed, applied.Sequence, Recreated
 	return made, err
 }

@@ -26,7 +26,7 @@ type KeySource interface {
 	Keyring(ctx context.Context) (*installkey.Keyring, error)
 }
 
-// Config of a Writer. Every field is required.
+// Config of a Writer. Every field is required but KeyNamespace.
 type Config struct {
 	// Metadata reads Secrets' metadata from the metadata-only cache.
 	Metadata client.Reader
@@ -45,6 +45,19 @@ type Config struct {
 
 	// DaemonNamespace is a namespace that no target may lie in.
 	DaemonNamespace string
+
+	// KeyNamespace is another one, where the sealing keys are. Empty: they are in
+	// DaemonNamespace.
+	KeyNamespace string
+}
+
+// reserved are the namespaces that no target may lie in.
+func (c Config) reserved() []string {
+	all := []string{c.DaemonNamespace, metav1.NamespaceSystem, "kube-node-lease"}
+	if c.KeyNamespace != "" {
+		all = append(all, c.KeyNamespace)
+	}
+	return all
 }
 
 // Writer writes targets.
@@ -61,7 +74,7 @@ func NewWriter(config Config) *Writer { return &Writer{config: config} }
 // ErrConflict where somebody has to change something; any other is the API
 // server's, and worth another try.
 func (w *Writer) Apply(ctx context.Context, desired Desired) (Applied, error) {
-	if err := desired.check(w.config.DaemonNamespace); err != nil {
+	if err := desired.check(w.config.reserved()); err != nil {
 		return Applied{}, err
 	}
 	ring, err := w.config.Keys.Keyring(ctx)

@@ -98,13 +98,8 @@ func serveCommand() *cobra.Command {
 			if config.StaleAfter < time.Second {
 				return usageError{fmt.Errorf("--stale-after %s: want at least 1s", config.StaleAfter)}
 			}
-			if cutOff != "" {
-				if config.SealedSecrets.CutOff, err = time.Parse(time.RFC3339, cutOff); err != nil {
-					return usageError{fmt.Errorf("--sealing-key-cutoff %q: want a time such as 2026-01-31T00:00:00Z", cutOff)}
-				}
-			}
-			if every := config.SealedSecrets.RenewPeriod; every != 0 && every < time.Hour {
-				return usageError{fmt.Errorf("--sealing-key-renewal %s: want at least 1h, or 0 for never", every)}
+			if err := checkSealedSecrets(&config.SealedSecrets, cutOff); err != nil {
+				return err
 			}
 			config.REST, config.Log, config.Namespace = access, log, flags.namespace
 			config.MetricsAddress, config.ProbeAddress = flags.metrics, flags.probes
@@ -116,11 +111,35 @@ func serveCommand() *cobra.Command {
 	command.Flags().DurationVar(&config.RefreshInterval, "refresh-interval", claim.DefaultInterval, "how often a claim is read that does not say")
 	command.Flags().StringArrayVar(&allowed, "allowed-address", nil, "an address that SecretStores may have, as scheme://host:port; may be given many times (default: none, and SecretStores are switched off)")
 	command.Flags().DurationVar(&config.StaleAfter, "stale-after", claim.DefaultStaleAfter, "how long a claim goes unread before it is stale; never less than three of its intervals")
-	command.Flags().BoolVar(&config.SealedSecrets.Enabled, "sealed-secrets", true, "make Secrets of SealedSecrets")
-	command.Flags().StringVar(&config.SealedSecrets.Address, "kubeseal-address", "", "address to answer kubeseal on, such as :8082 (default: not at all)")
-	command.Flags().StringVar(&config.SealedSecrets.KeyNamespace, "sealing-key-namespace", "", "namespace of the sealing keys (default: the one that this runs in)")
-	command.Flags().DurationVar(&config.SealedSecrets.RenewPeriod, "sealing-key-renewal", sealingkey.DefaultRenewPeriod, "age at which a sealing key is followed by a new one; 0 never")
-	command.Flags().StringVar(&cutOff, "sealing-key-cutoff", "", "have sealing keys that are older than this time (RFC 3339) followed by new ones at once")
 	command.Flags().BoolVar(&config.AllowHTTP, "dev-allow-http", false, "allow stores with plain http addresses; for development only")
+	addSealedSecrets(command, &config.SealedSecrets, &cutOff)
 	return command
+}
+
+func addSealedSecrets(command *cobra.Command, to *broker.SealedSecrets, cutOff *string) {
+	flags := command.Flags()
+	flags.BoolVar(&to.Enabled, "sealed-secrets", true, "make the Secrets of SealedSecrets (bitnami.com)")
+	flags.StringVar(&to.Address, "kubeseal-address", "", "address to answer kubeseal on, such as :8082 (default: not at all)")
+	flags.StringVar(&to.KeyNamespace, "sealing-key-namespace", "", "namespace of the sealing keys (default: that of --namespace)")
+	flags.DurationVar(&to.RenewPeriod, "sealing-key-renewal", sealingkey.DefaultRenewPeriod, "how old a sealing key gets before the next one is made; 0 for never")
+	flags.StringVar(cutOff, "sealing-key-cutoff", "", "a time; a sealing key that is older is followed by a new one, as 2026-01-02T15:04:05Z or Mon, 02 Jan 2026 15:04:05 +0000")
+	flags.StringSliceVar(&to.AllowedMetadata, "sealed-secrets-metadata", nil, "labels and annotations that SealedSecrets' templates may set though other controllers trust them, separated by commas; what ends in a slash is a prefix")
+}
+
+// checkSealedSecrets checks the flags. A cut-off may be written as upstream has
+// it.
+func checkSealedSecrets(to *broker.SealedSecrets, cutOff string) error {
+	if to.RenewPeriod != 0 && to.RenewPeriod < time.Hour {
+		return usageError{fmt.Errorf("--sealing-key-renewal %s: want at least 1h, or 0 for never", to.RenewPeriod)}
+	}
+	if cutOff == "" {
+		return nil
+	}
+	for _, format := range []string{time.RFC3339, time.RFC1123Z} {
+		if at, err := time.Parse(format, cutOff); err == nil {
+			to.CutOff = at
+			return nil
+		}
+	}
+	return usageError{fmt.Errorf("--sealing-key-cutoff %q: want a time as 2026-01-02T15:04:05Z or Mon, 02 Jan 2026 15:04:05 +0000", cutOff)}
 }

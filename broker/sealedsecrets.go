@@ -1,0 +1,211 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	ssv1alpha1 "github.com/bitnami-labs/sealed-secrets/pkg/apis/sealedsecrets/v1alpha1"
+	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+
+	"github.com/privyseal/privyseal/broker/environment"
+	"github.com/privyseal/privyseal/broker/installkey"
+	"github.com/privyseal/privyseal/broker/kubeseal"
+	"github.com/privyseal/privyseal/broker/sealedsecret"
+	"github.com/privyseal/privyseal/broker/sealingkey"
+	"github.com/privyseal/privyseal/broker/target"
+	"github.com/privyseal/privyseal/broker/v1alpha1"
+)
+
+// SealedSecrets says how SealedSecrets are served.
+type SealedSecrets struct {
+	// Enabled has them served at all.
+	Enabled bool
+
+	// KeyNamespace is where the sealing keys are. Empty: the daemon's.
+	KeyNamespace string
+
+	// Address to answer kubeseal on. Empty: not at all.
+	Address string
+
+	// RenewPeriod is how old a sealing key gets before the next one is made. 0:
+	// none is made but the first.
+	RenewPeriod time.Duration
+
+	// CutOff is a time: a sealing key that is older is followed by a new one.
+	// Zero: none.
+	CutOff time.Time
+
+	// AllowedMetadata are labels and annotations that templates may set anywhere;
+	// see sealedsecret.Config.
+	AllowedMetadata []string
+}
+
+// keyNamespace is where the sealing keys are.
+func (c Config) keyNamespace() string {
+	if c.SealedSecrets.KeyNamespace != "" {
+		return c.SealedSecrets.KeyNamespace
+	}
+	return c.Namespace
+}
+
+// wireSealedSecrets has SealedSecrets served, once the API server knows them.
+func wireSealedSecrets(mgr manager.Manager, config Config, installKeys *installkey.Keeper, targets *target.Writer) error {
+	if !config.SealedSecrets.Enabled {
+		return nil
+	}
+	turned := make(chan event.GenericEvent, 1)
+	keys := sealingkey.New(sealingkey.Config{
+		Reader: mgr.GetAPIReader(), Writer: mgr.GetClient(), Namespace: config.keyNamespace(),
+		RenewPeriod: config.SealedSecrets.RenewPeriod, CutOff: config.SealedSecrets.CutOff,
+		Changed: func() {
+			select {
+			case turned <- event.GenericEvent{Object: &ssv1alpha1.SealedSecret{}}:
+			default: // one is waiting that says as much
+			}
+		},
+		Events: mgr.GetEventRecorder("privyseal"), Log: mgr.GetLogger().WithName("sealing-keys"), Clock: config.Clock,
+	})
+	keys.Register(metrics.Registry)
+	if err := keys.SetupWithManager(mgr); err != nil {
+		return fmt.Errorf("setting up sealing keys: %w", err)
+	}
+	reconciler := sealedsecret.New(sealedsecret.Config{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Keys: keys, InstallKeys: installKeys, Targets: targets,
+		AllowedMetadata: config.SealedSecrets.AllowedMetadata, Events: mgr.GetEventRecorder("sealed-secrets"),
+		Clock: config.Clock, Later: later, Registerer: metrics.Registry, Revision: revision(), Log: mgr.GetLogger(),
+	})
+	if address := config.SealedSecrets.Address; address != "" {
+		server := kubeseal.New(kubeseal.Config{
+			Address: address, Keys: keys, Environments: homes{mgr.GetCache()},
+			Registerer: metrics.Registry, Log: mgr.GetLogger().WithName("kubeseal"), Clock: config.Clock,
+		})
+		if err := mgr.Add(server); err != nil {
+			return fmt.Errorf("setting up the API for kubeseal: %w", err)
+		}
+	}
+	served, err := servedBy(mgr.GetConfig(), mgr.GetHTTPClient())
+	if err != nil {
+		return err
+	}
+	awaited := &awaitedKind{served: served, log: mgr.GetLogger(), setup: func() error {
+		return reconciler.SetupWithManager(mgr, turned)
+	}}
+	if err := mgr.Add(awaited); err != nil {
+		return fmt.Errorf("setting up SealedSecrets: %w", err)
+	}
+	return nil
+}
+
+// servedBy asks the API server whether it knows SealedSecrets.
+func servedBy(access *rest.Config, http *http.Client) (func() (bool, error), error) {
+	client, err := discovery.NewDiscoveryClientForConfigAndClient(access, http)
+	if err != nil {
+		return nil, fmt.Errorf("making a client for discovery: %w", err)
+	}
+	return func() (bool, error) {
+		list, err := client.ServerResourcesForGroupVersion(ssv1alpha1.SchemeGroupVersion.String())
+		if apierrors.IsNotFound(err) {
+			return false, nil
+		}
+		if err != nil {
+			return false, fmt.Errorf("asking for the kinds of %s: %w", ssv1alpha1.SchemeGroupVersion, err)
+		}
+		for _, resource := range list.APIResources {
+			if resource.Kind == "SealedSecret" {
+				return true, nil
+			}
+		}
+		return false, nil
+	}, nil
+}
+
+// awaitedKind begins to serve a kind when there is one. A watch on a kind that
+// is not there would end the daemon, and claims with it.
+type awaitedKind struct {
+	served func() (bool, error)
+	setup  func() error
+	log    logr.Logger
+}
+
+// NeedLeaderElection implements manager.LeaderElectionRunnable.
+func (a *awaitedKind) NeedLeaderElection() bool { return false }
+
+// knockForKind is how often a kind is asked for that is not there.
+const knockForKind = 10 * time.Second
+
+// Start implements manager.Runnable.
+func (a *awaitedKind) Start(ctx context.Context) error {
+	told := false
+	err := wait.PollUntilContextCancel(ctx, knockForKind, true, func(context.Context) (bool, error) {
+		found, err := a.served()
+		if !found && !told {
+			why := "the CustomResourceDefinition sealedsecrets.bitnami.com is missing"
+			if err != nil {
+				why = err.Error()
+			}
+			a.log.Info("SealedSecrets are not served yet, all else is; install the definition with the chart (crds.enabled) or switch them off (sealedSecrets.enabled)", "reason", why)
+			told = true
+		}
+		return found, nil
+	})
+	if err != nil {
+		return nil // ctx ended, which is no failure
+	}
+	if err := a.setup(); err != nil && !errors.Is(err, context.Canceled) {
+		return fmt.Errorf("setting up SealedSecrets: %w", err)
+	}
+	if told {
+		a.log.Info("SealedSecrets are served")
+	}
+	return nil
+}
+
+// revision of the source that this was built from.
+func revision() string {
+	build, known := debug.ReadBuildInfo()
+	if !known {
+		return ""
+	}
+	for _, setting := range build.Settings {
+		if setting.Key == "vcs.revision" {
+			return setting.Value
+		}
+	}
+	return build.Main.Version
+}
+
+// homes says which environment a namespace is in, by the cache.
+type homes struct{ cache client.Reader }
+
+// Environment implements kubeseal.Environments.
+func (h homes) Environment(ctx context.Context, name string) (string, error) {
+	namespace := &metav1.PartialObjectMetadata{}
+	namespace.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
+	err := h.cache.Get(ctx, client.ObjectKey{Name: name}, namespace, client.UnsafeDisableDeepCopy)
+	if client.IgnoreNotFound(err) != nil {
+		return "", fmt.Errorf("looking up namespace %s: %w", name, err)
+	}
+	var all v1alpha1.EnvironmentList
+	if err := h.cache.List(ctx, &all, client.UnsafeDisableDeepCopy); err != nil {
+		return "", fmt.Errorf("listing environments: %w", err)
+	}
+	home, err := environment.Home(all.Items, name, namespace.Labels)
+	if home == nil {
+		return "", err
+	}
+	return home.Name, err
+}
