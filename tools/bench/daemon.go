@@ -21,6 +21,9 @@ type daemon struct {
 	log     *os.File
 }
 
+// kubesealAddress is where a daemon of the bench serves its certificates.
+const kubesealAddress = "127.0.0.1:18099"
+
 func (c *cluster) startDaemon() (*daemon, error) {
 	log, err := os.Create(filepath.Join(c.state, "daemon.log"))
 	if err != nil {
@@ -28,7 +31,8 @@ func (c *cluster) startDaemon() (*daemon, error) {
 	}
 	// Ports are the kernel's choice, since another daemon may run here.
 	command := exec.Command(filepath.Join(c.root, "bin", "privyseal"), "serve", "--kubeconfig", c.kubeconfig,
-		"--namespace", system, "--metrics-address", "127.0.0.1:0", "--probe-address", "127.0.0.1:0")
+		"--namespace", system, "--metrics-address", "127.0.0.1:0", "--probe-address", "127.0.0.1:0",
+		"--kubeseal-address", kubesealAddress)
 	command.Stderr = log
 	// It ends with the bench, however that ends.
 	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

@@ -48,7 +48,7 @@ func main() {
 	flag.IntVar(&o.claims, "claims", 1000, "claims of a fill")
 	flag.IntVar(&o.outage, "outage-claims", 5000, "claims that wait out an outage")
 	flag.IntVar(&o.fills, "fills", 3, "fills, each of a fresh cluster; their median counts")
-	flag.StringVar(&o.only, "only", "", "rounds to run, separated by commas: fill, quiet (after a fill), one-path, fan-out, outage (default: all)")
+	flag.StringVar(&o.only, "only", "", "rounds to run, separated by commas: fill, quiet (after a fill), one-path, fan-out, outage, sealed (default: all)")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := o.measure(ctx)
@@ -77,6 +77,7 @@ func (o options) measure(ctx context.Context) (err error) {
 		{"one-path", o.onePathRound},
 		{"fan-out", o.fanOutRound},
 		{"outage", o.outageRound},
+		{"sealed", o.sealedRound},
 	} {
 		if !o.wants(r.name) {
 			continue
