@@ -21,6 +21,10 @@ func checkTarget(spec v1alpha1.SecretClaimSpec, home *v1alpha1.Environment) *Ref
 		return refuse(v1alpha1.ReasonTargetRefused,
 			"spec.target.onClaimDeleted: with mode Merge the Secret is not the claim's to delete, and its keys stay; set it to Retain")
 	}
+	if merges && spec.Seal {
+		return refuse(v1alpha1.ReasonTargetRefused,
+			"spec.seal: it is for a Secret of the claim's own; leave it out, or set target.mode to Own")
+	}
 	if spec.Template == nil {
 		return nil
 	}

@@ -29,6 +29,34 @@ const ConditionUninjected = "Uninjected"
 // what becomes of them.
 const ReasonPodsWithout = "PodsWithout"
 
+// ConditionSealed on a SecretClaim: the sealed copy of its target lies in git as
+// the target is now. A claim of which no copy is wanted has none.
+const ConditionSealed = "Sealed"
+
+// Reasons of a SecretClaim's Sealed condition.
+const (
+	// ReasonInGit: the repository holds a copy of the target's present content,
+	// for all who should be able to open it.
+	ReasonInGit = "InGit"
+	// ReasonSealingNotConfigured: the claim asks for a copy, and its namespace
+	// is in no environment, or in one without sealing.
+	ReasonSealingNotConfigured = "SealingNotConfigured"
+	// ReasonSealingInvalid: the environment's spec.sealing cannot be used, or a
+	// Secret that it names cannot.
+	ReasonSealingInvalid = "SealingInvalid"
+	// ReasonPathTaken: at the copy's path lies something that is not this
+	// claim's copy, and it is left alone.
+	ReasonPathTaken = "PathTaken"
+	// ReasonCopyInvalid: the target cannot be sealed, or not written at its path.
+	ReasonCopyInvalid = "CopyInvalid"
+	// ReasonRepositoryDenied: the repository refuses the credentials, or is not
+	// the one that they are for.
+	ReasonRepositoryDenied = "RepositoryDenied"
+	// ReasonRepositoryUnavailable: the repository cannot be reached, or takes
+	// no commit. It is tried again.
+	ReasonRepositoryUnavailable = "RepositoryUnavailable"
+)
+
 // ReasonFresh on a claim's Stale condition: the sources were read again.
 const ReasonFresh = "Fresh"
 

@@ -92,6 +92,95 @@ type EnvironmentSpec struct {
 	// +listType=set
 	// +optional
 	Delivery []Delivery `json:"delivery,omitempty"`
+
+	// Sealing keeps sealed copies of the environment's Secrets in a git
+	// repository: what a cluster comes back from while its store is gone.
+	// Default: none are kept.
+	//
+	// +optional
+	Sealing *Sealing `json:"sealing,omitempty"`
+}
+
+// Sealing says which sealed copies are kept, where, and who may open them.
+type Sealing struct {
+	// Copies Always keeps a copy of every Secret of a claim's own; OnRequest
+	// (the default) of those whose claim says seal: true. A Secret that a claim
+	// merges into is not the claim's, and is never copied.
+	//
+	// +optional
+	Copies CopyPolicy `json:"copies,omitempty"`
+
+	// Git is the repository that the copies are kept in.
+	Git SealingGit `json:"git"`
+
+	// Recipients are public keys of version 2, as PEM ("PRIVYSEAL V2 PUBLIC
+	// KEY"), one or more in each text: of other clusters, and of the offline
+	// recovery key. Each copy is sealed to all of them and to this
+	// installation's own key; whoever has one of the private keys reads all
+	// copies. At most 15 keys in all.
+	//
+	// +kubebuilder:validation:MaxItems=15
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=32768
+	// +listType=atomic
+	// +optional
+	Recipients []string `json:"recipients,omitempty"`
+}
+
+// CopyPolicy says of which Secrets sealed copies are kept.
+//
+// +kubebuilder:validation:Enum=Always;OnRequest
+type CopyPolicy string
+
+// The choices of CopyPolicy.
+const (
+	// CopyAlways keeps a copy of every Secret of a claim's own.
+	CopyAlways CopyPolicy = "Always"
+	// CopyOnRequest keeps copies for claims that say seal: true.
+	CopyOnRequest CopyPolicy = "OnRequest"
+)
+
+// SealingGit is a git repository, and how it is written to.
+type SealingGit struct {
+	// URL of the repository: https://git.example.com/ops/secrets.git,
+	// ssh://git@git.example.com/ops/secrets.git, or
+	// git@git.example.com:ops/secrets.git. Credentials do not belong in it.
+	//
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=1024
+	URL string `json:"url"`
+
+	// Branch to commit to; it is made where it is not there. Default: main.
+	//
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=128
+	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9][-A-Za-z0-9._/]*$`
+	// +optional
+	Branch string `json:"branch,omitempty"`
+
+	// Path of a copy in the repository, a template over .Environment,
+	// .Namespace and .Name (of the Secret). It has to name .Namespace and
+	// .Name, or two Secrets would share a file, and stays in the repository.
+	// Default: "{{ .Environment }}/{{ .Namespace }}/{{ .Name }}.yaml".
+	//
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=512
+	// +optional
+	Path string `json:"path,omitempty"`
+
+	// CredentialsRef names a Secret in the daemon's own namespace. For https:
+	// username (default: git) and password, which takes a token, and ca.crt
+	// where the server's certificate is not of a public authority. For ssh:
+	// ssh-privatekey, and known_hosts, which is required: no host is trusted on
+	// first use.
+	CredentialsRef SecretRef `json:"credentialsRef"`
+
+	// SigningKeyRef names a Secret in the daemon's own namespace that commits
+	// are signed with: an OpenPGP private key, armored and without a
+	// passphrase, under signing.asc. Default: commits are not signed.
+	//
+	// +optional
+	SigningKeyRef *SecretRef `json:"signingKeyRef,omitempty"`
 }
 
 // AnnotationPolicy is what annotations on pods may ask for.

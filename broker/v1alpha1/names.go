@@ -44,6 +44,18 @@ const (
 	// back from a backup under a new UID, take up its own Secret.
 	AnnotationClaim = Group + "/claim"
 
+	// AnnotationStandby on a SealedSecret is "true" on a sealed copy of a claim's
+	// target: it makes the Secret where no claim can, and never changes one.
+	AnnotationStandby = Group + "/standby"
+
+	// LabelStandbyOf on a Secret names the SealedSecret, of the same namespace,
+	// that made it in a claim's place. The claim adopts it by that.
+	LabelStandbyOf = Group + "/standby-of"
+
+	// AnnotationSequence on a sealed copy is the sequence of the target's
+	// content that was sealed.
+	AnnotationSequence = Group + "/sequence"
+
 	// AnnotationRestartedFor on a pod template lists, sorted, the targets its
 	// pods read with the sequence that the template was last restarted for:
 	// "db=1763800000,tls=0". It only ever moves forward.

@@ -29,6 +29,7 @@ type SecretClaim struct {
 // SecretClaimSpec is what is wanted.
 //
 // +kubebuilder:validation:XValidation:rule="!(has(self.template) && has(self.template.metadata) && has(self.target) && has(self.target.mode) && self.target.mode == 'Merge')",message="template.metadata is for a Secret of the claim's own: leave it out, or set target.mode to Own"
+// +kubebuilder:validation:XValidation:rule="!(has(self.seal) && self.seal && has(self.target) && has(self.target.mode) && self.target.mode == 'Merge')",message="seal is for a Secret of the claim's own: leave it out, or set target.mode to Own"
 type SecretClaimSpec struct {
 	// StoreRef names the store to read from: in an environment, one of those
 	// that it lists; in a namespace without one, a SecretStore of the namespace,
@@ -68,6 +69,14 @@ type SecretClaimSpec struct {
 	//
 	// +optional
 	Restart RestartPolicy `json:"restart,omitempty"`
+
+	// Seal keeps a sealed copy of the target in the git repository of the
+	// namespace's environment, for the day on which the store is gone. Default:
+	// what the environment's sealing.copies says. An environment without
+	// sealing keeps none, and the claim's Sealed condition says so.
+	//
+	// +optional
+	Seal bool `json:"seal,omitempty"`
 }
 
 // StoreRef names a store.
