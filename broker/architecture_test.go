@@ -22,8 +22,8 @@ var levels = [][]string{
 	{"cmd/"},
 	{"broker/brokertest"},
 	{"broker"},
-	{"broker/claim", "broker/inject", "broker/restart", "broker/store", "broker/sealedsecret", "broker/kubeseal"},
-	{"broker/target", "broker/template", "broker/environment", "broker/address", "broker/annotation", "broker/variables", "broker/certs", "broker/sealingkey",
+	{"broker/claim", "broker/inject", "broker/restart", "broker/store", "broker/copies", "broker/sealedsecret", "broker/kubeseal"},
+	{"broker/target", "broker/template", "broker/environment", "broker/address", "broker/annotation", "broker/variables", "broker/certs", "broker/sealingkey", "broker/repository",
 		"providers/vault", "providers/memory", "providers/providertest"},
 	{"broker/installkey", "broker/manifest"},
 	{"broker/seal"},
@@ -32,7 +32,7 @@ var levels = [][]string{
 
 // withoutKubernetes are the packages that can be read, tested and fuzzed
 // without knowing what a cluster is.
-var withoutKubernetes = []string{"providers", "providers/vault", "providers/memory", "providers/providertest", "broker/address", "broker/template", "broker/seal"}
+var withoutKubernetes = []string{"providers", "providers/vault", "providers/memory", "providers/providertest", "broker/address", "broker/template", "broker/seal", "broker/repository"}
 
 type listed struct {
 	ImportPath string
