@@ -242,6 +242,7 @@ func (r *Reconciler) targetUntouched(ctx context.Context, claim *v1alpha1.Secret
 func (r *Reconciler) tell(ctx context.Context, claim *v1alpha1.SecretClaim, synced Synced, err error) (later time.Duration, _ error) {
 	before, now := claim.DeepCopy(), r.config.Clock.Now()
 	claim.Status = statusAfter(claim, synced, err, metav1.NewTime(now))
+	r.tellCopy(claim, metav1.NewTime(now))
 	if err := r.tellPods(ctx, claim, metav1.NewTime(now)); err != nil {
 		return 0, err
 	}
@@ -317,6 +318,7 @@ func (r *Reconciler) recount(ctx context.Context, claim *v1alpha1.SecretClaim, n
 	}
 	before := claim.DeepCopy()
 	claim.Status.Consumers = &consumers
+	r.tellCopy(claim, metav1.NewTime(now))
 	if err := r.tellPods(ctx, claim, metav1.NewTime(now)); err != nil {
 		return 0, err
 	}

@@ -40,9 +40,11 @@ func statusAfter(claim *v1alpha1.SecretClaim, synced Synced, err error, now meta
 	return status
 }
 
+// maxMessage is the longest message of a condition that the API server takes. It
+// refuses the whole status with a longer one.
+const maxMessage = 32768
+
 func setReady(status *v1alpha1.SecretClaimStatus, generation int64, now metav1.Time, is metav1.ConditionStatus, reason, message string) {
-	// The API server refuses longer messages, and then the whole status.
-	const maxMessage = 32768
 	meta.SetStatusCondition(&status.Conditions, metav1.Condition{
 		Type: v1alpha1.ConditionReady, Status: is, Reason: reason,
 		Message: message[:min(len(message), maxMessage)], ObservedGeneration: generation, LastTransitionTime: now,

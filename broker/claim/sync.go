@@ -2,13 +2,14 @@
 //
 // This file is the way of a secret, one verb a step:
 //
-//	resolve ─▶ read ─▶ render ─▶ apply ─▶ roll
+//	resolve ─▶ read ─▶ render ─▶ apply ─▶ keep ─▶ roll
 //
 // Resolve decides whose store is asked for which paths, and refuses what the
 // environment does not allow before anybody logs in anywhere. Read asks the
 // store, as the claim's own tenant. Render joins the sources into the target's
-// content. Apply writes the Secret, if a byte of it differs. Roll restarts the
-// workloads whose pods hold an old value.
+// content. Apply writes the Secret, if a byte of it differs. Keep has a sealed copy
+// of it made for git, where one is wanted. Roll restarts the workloads whose pods
+// hold an old value.
 //
 // The line is level-triggered: it looks at what is, never at what happened. So
 // every step can be repeated, does nothing when nothing changed, and is taken
@@ -27,6 +28,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/privyseal/privyseal/broker/target"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
@@ -57,6 +59,9 @@ type Line struct {
 	Store    Reader
 	Targets  Applier
 	Restarts Roller
+
+	// Copies keeps sealed copies of the targets. Nil: there are none.
+	Copies Copies
 }
 
 // Synced is what a run of the line found and did.
@@ -94,6 +99,7 @@ func (l *Line) Sync(ctx context.Context, claim *v1alpha1.SecretClaim, since time
 	if err != nil {
 		return Synced{Read: true}, refuseTarget(err)
 	}
+	l.keep(claim, applied)
 	consumers, err := l.Restarts.Roll(ctx, targetName(claim))
 	if err != nil {
 		return Synced{Read: true}, fmt.Errorf("restarting the consumers of %s: %w", targetName(claim), err)
@@ -128,6 +134,14 @@ func (l *Line) read(ctx context.Context, plan plan, since time.Time) ([]provider
 		documents = append(documents, document)
 	}
 	return documents, nil
+}
+
+// keep has the sealed copy of the target looked at. Nothing waits for it: git
+// may be down for as long as it likes.
+func (l *Line) keep(claim *v1alpha1.SecretClaim, applied target.Applied) {
+	if l.Copies != nil {
+		l.Copies.Keep(client.ObjectKeyFromObject(claim), applied.Sequence)
+	}
 }
 
 // desired is the target that a claim wants, with this content.
