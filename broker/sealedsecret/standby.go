@@ -13,6 +13,9 @@ import (
 // before that.
 const standbyAfter = 2 * time.Minute
 
+// firstTry is how long a claim is left to be looked at for the first time.
+const firstTry = 5 * time.Second
+
 // StandbyFacts is what decides about a SealedSecret with the annotation
 // privyseal.io/standby: "true".
 type StandbyFacts struct {
@@ -73,7 +76,11 @@ func DecideStandby(facts StandbyFacts) StandbyDecision {
 	switch {
 	case refuses(reason):
 		return StandbyDecision{Verdict: StandbyRefuse, Why: "claim " + claim.Name + " is refused (" + reason + "), which is no outage; correct the claim, or delete it to have the Secret from this copy"}
-	case claim.Status.Target == nil && (reason == "" || reason == v1alpha1.ReasonStoreUnavailable):
+	case claim.Status.Target == nil && reason == "":
+		// Whoever deletes and makes a claim again must not get the old value for
+		// a moment, where the store would answer.
+		return StandbyDecision{Verdict: StandbyWait, Why: "claim " + claim.Name + " is new, and its store has not been asked yet", Again: firstTry}
+	case claim.Status.Target == nil && reason == v1alpha1.ReasonStoreUnavailable:
 		return StandbyDecision{Verdict: StandbyCreate, Why: "claim " + claim.Name + " has never had its Secret"}
 	case stale || facts.Unavailable > standbyAfter:
 		return StandbyDecision{Verdict: StandbyCreate, Why: "the store of claim " + claim.Name + " does not answer"}

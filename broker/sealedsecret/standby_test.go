@@ -36,7 +36,7 @@ func TestAStandbyMakesASecretOnlyWhereNoWorkingClaimDoes(t *testing.T) {
 		{"the Secret is there, and no claim", sealedsecret.StandbyFacts{Exists: true}, sealedsecret.StandbyWait},
 		{"the Secret is there, and the store down for an hour", sealedsecret.StandbyFacts{
 			Exists: true, Claim: claimed(true, ready, stale), Unavailable: time.Hour}, sealedsecret.StandbyWait},
-		{"a claim that nobody has looked at", sealedsecret.StandbyFacts{Claim: claimed(false)}, sealedsecret.StandbyCreate},
+		{"a claim that nobody has looked at", sealedsecret.StandbyFacts{Claim: claimed(false)}, sealedsecret.StandbyWait},
 		{"a claim that waits for the first answer", sealedsecret.StandbyFacts{Claim: claimed(false, down)}, sealedsecret.StandbyCreate},
 		{"a claim that works, whose Secret was just deleted", sealedsecret.StandbyFacts{Claim: claimed(true, ready)}, sealedsecret.StandbyWait},
 		{"the store down for a minute", sealedsecret.StandbyFacts{Claim: claimed(true, ready), Unavailable: time.Minute}, sealedsecret.StandbyWait},
