@@ -282,6 +282,9 @@ func (r *Reconciler) announce(claim *v1alpha1.SecretClaim, synced Synced, err er
 	case synced.Applied.Outcome == target.Updated:
 		r.config.Events.Eventf(claim, nil, corev1.EventTypeNormal, "Updated", "Sync",
 			"the content of Secret %s changed: keys %v", synced.Applied.Status.Name, synced.Applied.Changed)
+	case synced.Applied.Outcome == target.Adopted:
+		r.config.Events.Eventf(claim, nil, corev1.EventTypeNormal, "Adopted", "Sync",
+			"Secret %s had been made by its sealed copy, holds what the store holds, and is the claim's again", synced.Applied.Status.Name)
 	case synced.Applied.Outcome == target.Healed:
 		r.config.Events.Eventf(claim, nil, corev1.EventTypeWarning, "Healed", "Sync",
 			"Secret %s had been changed by somebody else and was put back", synced.Applied.Status.Name)

@@ -91,6 +91,9 @@ const (
 	// Rekeyed: the content is the same; its history was under an install key
 	// that is lost, and was written anew.
 	Rekeyed Outcome = "rekeyed"
+	// Adopted: the content is the same; a standby had made the Secret while no
+	// claim could.
+	Adopted Outcome = "adopted"
 	// Unchanged: nothing was written.
 	Unchanged Outcome = "unchanged"
 )
@@ -151,9 +154,19 @@ func (o Owner) owns(meta metav1.ObjectMeta) bool {
 	return labelled && (uid == string(o.UID) || meta.Annotations[v1alpha1.AnnotationClaim] == o.Name)
 }
 
+// standby says that a Secret with this metadata was made by a sealed copy in the
+// place of whichever claim names it, and that no claim has it yet. Its label
+// names the SealedSecret, which has the Secret's own name, and it has no owner.
+func standby(meta metav1.ObjectMeta) bool {
+	of, labelled := meta.Labels[v1alpha1.LabelStandbyOf]
+	_, claimed := meta.Labels[v1alpha1.LabelClaimUID]
+	return labelled && of == meta.Name && !claimed && metav1.GetControllerOf(&meta) == nil
+}
+
 // marks puts the claim's marks on a target's metadata, and leaves what others
 // put there.
 func (o Owner) marks(meta *metav1.ObjectMeta, revisions Revisions) {
+	delete(meta.Labels, v1alpha1.LabelStandbyOf)
 	metav1.SetMetaDataLabel(meta, v1alpha1.LabelClaimUID, string(o.UID))
 	metav1.SetMetaDataAnnotation(meta, v1alpha1.AnnotationClaim, o.Name)
 	metav1.SetMetaDataAnnotation(meta, v1alpha1.AnnotationRevisions, revisions.String())

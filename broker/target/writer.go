@@ -181,7 +181,8 @@ func (w *Writer) update(ctx context.Context, desired Desired, digest digester) (
 		return Applied{}, fmt.Errorf("reading Secret %s: %w", key, err)
 	}
 	defer clearData(secret.Data)
-	if !desired.Owner.owns(secret.ObjectMeta) {
+	adopts := standby(secret.ObjectMeta)
+	if !adopts && !desired.Owner.owns(secret.ObjectMeta) {
 		return Applied{}, fmt.Errorf("%w: %s; delete it, or give the claim another target.name", ErrNotOurs, key)
 	}
 	if secret.Type != desired.secretType() {
@@ -204,6 +205,8 @@ func (w *Writer) update(ctx context.Context, desired Desired, digest digester) (
 	switch {
 	case len(applied.Changed) > 0:
 		applied.Outcome = Updated
+	case same && adopts:
+		applied.Outcome = Adopted
 	case same && secret.Annotations[v1alpha1.AnnotationMetadata] != desired.Metadata.String():
 		applied.Outcome = Relabelled
 	case same && desired.marked(secret.ObjectMeta) && keyLost(secret, digest):
@@ -230,7 +233,13 @@ func (w *Writer) revise(secret *corev1.Secret, desired Desired, digest digester)
 	for key, value := range desired.Data {
 		wanted[key] = value.Bytes()
 	}
-	return w.reviseBytes(secret, wanted, desired.LastSequence, digest)
+	before, after = w.reviseBytes(secret, wanted, desired.LastSequence, digest)
+	if sequence := w.firstSequence(desired, digest); standby(secret.ObjectMeta) && sequence > after.Sequence() {
+		// The Secret that pods know was another one, with another content.
+		current := digest.ring.Current()
+		after = first(current, digest.values(current, desired.Data), sequence)
+	}
+	return before, after
 }
 
 // reviseBytes is revise; last is the sequence of a content whose history is gone.
