@@ -15,9 +15,9 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/yaml"
 
+	"github.com/privyseal/privyseal/broker/manifest"
 	"github.com/privyseal/privyseal/broker/seal"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
-	"github.com/privyseal/privyseal/providers"
 )
 
 // Annotations of a copy, beside those of package v1alpha1.
@@ -75,12 +75,12 @@ func read(content []byte) (copied, error) {
 	if len(content) > maxFile {
 		return copied{}, fmt.Errorf("%w: larger than %d bytes", errForeign, maxFile)
 	}
-	var manifest ssv1alpha1.SealedSecret
-	if err := yaml.Unmarshal(content, &manifest); err != nil {
+	var sealed ssv1alpha1.SealedSecret
+	if err := yaml.Unmarshal(content, &sealed); err != nil {
 		return copied{}, fmt.Errorf("%w: not a manifest", errForeign)
 	}
-	notes := manifest.Annotations
-	if manifest.Kind != "SealedSecret" || notes[v1alpha1.AnnotationStandby] != "true" {
+	notes := sealed.Annotations
+	if sealed.Kind != "SealedSecret" || notes[v1alpha1.AnnotationStandby] != "true" {
 		return copied{}, fmt.Errorf("%w: no SealedSecret with the annotation %s", errForeign, v1alpha1.AnnotationStandby)
 	}
 	sequence, err := strconv.ParseInt(notes[v1alpha1.AnnotationSequence], 10, 64)
@@ -90,17 +90,17 @@ func read(content []byte) (copied, error) {
 	found := copied{
 		head: head{
 			Environment: notes[annotationEnvironment], EnvironmentUID: notes[annotationEnvironmentUID],
-			Secret: types.NamespacedName{Namespace: manifest.Namespace, Name: manifest.Name},
-			Claim:  notes[v1alpha1.AnnotationClaim], ClaimUID: manifest.Labels[v1alpha1.LabelClaimUID],
+			Secret: types.NamespacedName{Namespace: sealed.Namespace, Name: sealed.Name},
+			Claim:  notes[v1alpha1.AnnotationClaim], ClaimUID: sealed.Labels[v1alpha1.LabelClaimUID],
 			OnClaimDeleted: v1alpha1.OnClaimDeleted(notes[annotationOnClaimDeleted]),
 			Sequence:       sequence,
-			Type:           manifest.Spec.Template.Type,
+			Type:           sealed.Spec.Template.Type,
 		},
-		metadata: metadata{manifest.Spec.Template.Labels, manifest.Spec.Template.Annotations},
+		metadata: metadata{sealed.Spec.Template.Labels, sealed.Spec.Template.Annotations},
 		SealedBy: notes[annotationSealedBy],
-		Empty:    len(manifest.Spec.EncryptedData) == 0,
+		Empty:    len(sealed.Spec.EncryptedData) == 0,
 	}
-	found.Recipients = recipients(manifest.Spec.EncryptedData)
+	found.Recipients = recipients(sealed.Spec.EncryptedData)
 	return found, nil
 }
 
@@ -127,45 +127,34 @@ func recipients(items map[string]string) []seal.KeyID {
 // write seals a Secret's values and writes the copy. Errors wrap those of
 // package seal.
 func write(says head, puts metadata, data map[string][]byte, own *seal.PublicKey, others []*seal.PublicKey) ([]byte, error) {
-	manifest := ssv1alpha1.SealedSecret{
-		TypeMeta: metav1.TypeMeta{APIVersion: "bitnami.com/v1alpha1", Kind: "SealedSecret"},
-		ObjectMeta: metav1.ObjectMeta{
-			Namespace: says.Secret.Namespace, Name: says.Secret.Name,
-			Labels: map[string]string{v1alpha1.LabelClaimUID: says.ClaimUID},
-			Annotations: map[string]string{
-				v1alpha1.AnnotationStandby: "true", v1alpha1.AnnotationClaim: says.Claim,
-				v1alpha1.AnnotationSequence: strconv.FormatInt(says.Sequence, 10),
-				annotationEnvironment:       says.Environment, annotationEnvironmentUID: says.EnvironmentUID,
-				annotationOnClaimDeleted: string(says.OnClaimDeleted), annotationSealedBy: own.ID().String(),
-			},
-		},
-		Spec: ssv1alpha1.SealedSecretSpec{
-			Template: ssv1alpha1.SecretTemplateSpec{Type: says.Type,
-				ObjectMeta: metav1.ObjectMeta{Labels: puts.labels, Annotations: puts.annotations}},
-			EncryptedData: ssv1alpha1.SealedSecretEncryptedData{},
-		},
+	sealer := manifest.Sealer{Recipients: append([]*seal.PublicKey{own}, others...), Environment: says.Environment}
+	sealed, err := sealer.Seal(&corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: says.Secret.Namespace, Name: says.Secret.Name,
+			Labels: puts.labels, Annotations: puts.annotations},
+		Type: says.Type, Data: data,
+	}, seal.Strict)
+	if err != nil {
+		return nil, fmt.Errorf("sealing Secret %s: %w", says.Secret, err)
 	}
-	for _, key := range slices.Sorted(maps.Keys(data)) {
-		label := seal.Label{Scope: seal.Strict, Environment: says.Environment,
-			Namespace: says.Secret.Namespace, Name: says.Secret.Name, Item: key}
-		item, err := seal.Seal(providers.NewValue(data[key]), label, append([]*seal.PublicKey{own}, others...)...)
-		if err != nil {
-			return nil, fmt.Errorf("sealing key %s: %w", key, err)
-		}
-		manifest.Spec.EncryptedData[key] = base64.StdEncoding.EncodeToString(item)
+	sealed.Labels = map[string]string{v1alpha1.LabelClaimUID: says.ClaimUID}
+	sealed.Annotations = map[string]string{
+		v1alpha1.AnnotationStandby: "true", v1alpha1.AnnotationClaim: says.Claim,
+		v1alpha1.AnnotationSequence: strconv.FormatInt(says.Sequence, 10),
+		annotationEnvironment:       says.Environment, annotationEnvironmentUID: says.EnvironmentUID,
+		annotationOnClaimDeleted: string(says.OnClaimDeleted), annotationSealedBy: own.ID().String(),
 	}
-	text, err := marshal(manifest)
-	if err == nil && len(text) > maxFile {
-		return nil, fmt.Errorf("%w: the copy would have more than %d bytes; give it fewer recipients", seal.ErrTooLarge, maxFile)
-	}
-	return text, err
+	return marshal(sealed)
 }
 
 // marshal writes a manifest without the fields that an encoder adds to it.
-func marshal(manifest ssv1alpha1.SealedSecret) ([]byte, error) {
-	encoded, err := json.Marshal(manifest)
+func marshal(sealed *ssv1alpha1.SealedSecret) ([]byte, error) {
+	encoded, err := json.Marshal(sealed)
 	if err != nil {
 		return nil, fmt.Errorf("writing the copy: %w", err)
+	}
+	if len(encoded) > manifest.MaxObject {
+		return nil, fmt.Errorf("%w: the sealed copy has %d bytes, and an API server takes %d; give the environment fewer recipients, or the claim fewer keys",
+			seal.ErrTooLarge, len(encoded), manifest.MaxObject)
 	}
 	var plain map[string]any
 	if err := json.Unmarshal(encoded, &plain); err != nil {
