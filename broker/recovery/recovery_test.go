@@ -31,8 +31,8 @@ func newKey(t testing.TB) *seal.PrivateKey {
 func small() recovery.Bundle {
 	return recovery.Bundle{
 		Made:       time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC),
-		Namespaces: []corev1.Namespace{{ObjectMeta: metav1.ObjectMeta{Name: "pay", Labels: map[string]string{"env": "prod"}}}},
-		Secrets: []corev1.Secret{{ObjectMeta: metav1.ObjectMeta{Namespace: "privyseal-system", Name: "sealing-key-1"},
+		Namespaces: []corev1.Namespace{{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"}, ObjectMeta: metav1.ObjectMeta{Name: "pay", Labels: map[string]string{"env": "prod"}}}},
+		Secrets: []corev1.Secret{{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"}, ObjectMeta: metav1.ObjectMeta{Namespace: "privyseal-system", Name: "sealing-key-1"},
 			Type: "privyseal.io/sealing-key", Data: map[string][]byte{"key": []byte("the very key")}}},
 	}
 }
