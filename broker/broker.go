@@ -183,21 +183,22 @@ func orNone(address string) string {
 // wire puts the line together.
 func wire(ctx context.Context, mgr manager.Manager, config Config) error {
 	settled := make(chan event.TypedGenericEvent[types.NamespacedName], 1024)
+	// again has a target's claim looked at again.
+	again := func(target types.NamespacedName) {
+		news := event.TypedGenericEvent[types.NamespacedName]{Object: target}
+		select {
+		case settled <- news:
+		default: // every target at once, as at the start: nobody waits for it
+			go func() {
+				select {
+				case settled <- news:
+				case <-ctx.Done():
+				}
+			}()
+		}
+	}
 	restarts := restart.New(restart.Config{
-		Clock: config.Clock, Registerer: metrics.Registry, Webhook: WebhookConfiguration,
-		Settled: func(target types.NamespacedName) {
-			news := event.TypedGenericEvent[types.NamespacedName]{Object: target}
-			select {
-			case settled <- news:
-			default: // every target at once, as at the start: restarts do not wait
-				go func() {
-					select {
-					case settled <- news:
-					case <-ctx.Done():
-					}
-				}()
-			}
-		},
+		Clock: config.Clock, Registerer: metrics.Registry, Webhook: WebhookConfiguration, Settled: again,
 	})
 	if err := restarts.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("setting up restarts: %w", err)
@@ -223,11 +224,15 @@ func wire(ctx context.Context, mgr manager.Manager, config Config) error {
 		Keys: keys, Clock: config.Clock, DaemonNamespace: config.Namespace,
 		KeyNamespace: config.SealedSecrets.KeyNamespace,
 	})
+	kept, err := keepCopies(mgr, config, again)
+	if err != nil {
+		return err
+	}
 	events := mgr.GetEventRecorder("privyseal")
 	claims := claim.New(claim.Config{
 		Line: &claim.Line{
 			Gatherer: claim.Gatherer{Cache: mgr.GetCache(), Allowed: config.Allowed},
-			Store:    connections, Targets: writer, Restarts: roller{restarts},
+			Store:    connections, Targets: writer, Restarts: roller{restarts}, Copies: kept,
 		},
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Metadata: mgr.GetCache(), Events: events, Pods: restarts,
 		Interval: config.RefreshInterval, StaleAfter: config.StaleAfter,

@@ -36,6 +36,9 @@ func TestTheRulesOnTargetsAreTheSameOnBothSides(t *testing.T) {
 		{"a template of data, merged", v1alpha1.SecretClaimSpec{Template: &v1alpha1.Template{Data: text}, Target: &v1alpha1.Target{Mode: v1alpha1.MergeTarget}}, false},
 		{"a template of metadata, merged", v1alpha1.SecretClaimSpec{Template: &v1alpha1.Template{Metadata: some}, Target: &v1alpha1.Target{Mode: v1alpha1.MergeTarget}}, true},
 		{"a template of metadata, own", v1alpha1.SecretClaimSpec{Template: &v1alpha1.Template{Metadata: some}, Target: &v1alpha1.Target{Mode: v1alpha1.OwnTarget}}, false},
+		{"sealed", v1alpha1.SecretClaimSpec{Seal: true}, false},
+		{"sealed, own", v1alpha1.SecretClaimSpec{Seal: true, Target: &v1alpha1.Target{Mode: v1alpha1.OwnTarget}}, false},
+		{"sealed, merged", v1alpha1.SecretClaimSpec{Seal: true, Target: &v1alpha1.Target{Mode: v1alpha1.MergeTarget}}, true},
 	} {
 		row.spec.Sources = []v1alpha1.Source{{Path: "db"}}
 		asked := &v1alpha1.SecretClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprint("claim-", i)}, Spec: row.spec}

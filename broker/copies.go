@@ -1,0 +1,57 @@
+package broker
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+
+	"github.com/privyseal/privyseal/broker/copies"
+	"github.com/privyseal/privyseal/broker/seal"
+	"github.com/privyseal/privyseal/broker/sealingkey"
+)
+
+// keepCopies has sealed copies kept, and the sealing keys that they are sealed
+// to.
+func keepCopies(mgr manager.Manager, config Config, told func(types.NamespacedName)) (*copies.Keeper, error) {
+	keys := sealingkey.New(sealingkey.Config{
+		Live: mgr.GetAPIReader(), Writer: mgr.GetClient(), Namespace: config.Namespace,
+		Renewal: sealingkey.Renewal{Every: sealingkey.DefaultRenewal}, Log: config.Log, Clock: config.Clock,
+	})
+	if err := keys.SetupWithManager(mgr); err != nil {
+		return nil, fmt.Errorf("setting up the sealing keys: %w", err)
+	}
+	kept := copies.New(copies.Config{
+		Cache: mgr.GetCache(), Live: mgr.GetAPIReader(), Keys: copyKeys{keys}, Namespace: config.Namespace,
+		AllowHTTP: config.AllowHTTP, Clock: config.Clock, Told: told, Registerer: metrics.Registry,
+	})
+	if err := kept.SetupWithManager(mgr); err != nil {
+		return nil, fmt.Errorf("setting up sealed copies: %w", err)
+	}
+	return kept, nil
+}
+
+// copyKeys are the keys of version 2 alone.
+type copyKeys struct{ *sealingkey.Keeper }
+
+// SealingKeys implements copies.KeySource.
+func (k copyKeys) SealingKeys(context.Context) (copies.SealingKeys, error) {
+	now, err := k.Snapshot()
+	if err != nil {
+		return copies.SealingKeys{}, err
+	}
+	if now.Hybrid == nil {
+		return copies.SealingKeys{}, fmt.Errorf("%w: there is no key of version 2", seal.ErrKey)
+	}
+	keys := copies.SealingKeys{Seal: now.Hybrid.Public()}
+	for _, key := range now.Keys {
+		opens := key.State == sealingkey.Active || key.State == sealingkey.Future
+		if id, err := hex.DecodeString(key.ID); err == nil && opens && key.Version == seal.V2 && len(id) == len(seal.KeyID{}) {
+			keys.Known = append(keys.Known, seal.KeyID(id))
+		}
+	}
+	return keys, nil
+}
