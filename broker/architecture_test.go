@@ -23,7 +23,7 @@ var levels = [][]string{
 	{"broker/brokertest"},
 	{"broker"},
 	{"broker/claim", "broker/inject", "broker/restart", "broker/store", "broker/copies", "broker/sealedsecret", "broker/kubeseal"},
-	{"broker/target", "broker/template", "broker/environment", "broker/address", "broker/annotation", "broker/variables", "broker/certs", "broker/sealingkey", "broker/repository",
+	{"broker/target", "broker/template", "broker/environment", "broker/address", "broker/annotation", "broker/variables", "broker/certs", "broker/sealingkey", "broker/repository", "broker/recovery",
 		"providers/vault", "providers/memory", "providers/providertest"},
 	{"broker/installkey", "broker/manifest"},
 	{"broker/seal"},

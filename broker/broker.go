@@ -224,7 +224,11 @@ func wire(ctx context.Context, mgr manager.Manager, config Config) error {
 		Keys: keys, Clock: config.Clock, DaemonNamespace: config.Namespace,
 		KeyNamespace: config.SealedSecrets.KeyNamespace,
 	})
-	kept, err := keepCopies(mgr, config, again)
+	sealingKeys, turned, err := wireSealingKeys(mgr, config)
+	if err != nil {
+		return err
+	}
+	kept, err := keepCopies(mgr, config, sealingKeys, again)
 	if err != nil {
 		return err
 	}
@@ -245,7 +249,7 @@ func wire(ctx context.Context, mgr manager.Manager, config Config) error {
 	if err := claim.SetupAnnotated(mgr, events); err != nil {
 		return fmt.Errorf("setting up annotated workloads: %w", err)
 	}
-	if err := wireSealedSecrets(mgr, config, keys, writer); err != nil {
+	if err := wireSealedSecrets(mgr, config, sealing{keys: sealingKeys, turned: turned, installKeys: keys, targets: writer}); err != nil {
 		return err
 	}
 	if err := mgr.AddHealthzCheck("alive", healthz.Ping); err != nil {

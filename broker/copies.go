@@ -14,16 +14,8 @@ import (
 	"github.com/privyseal/privyseal/broker/sealingkey"
 )
 
-// keepCopies has sealed copies kept, and the sealing keys that they are sealed
-// to.
-func keepCopies(mgr manager.Manager, config Config, told func(types.NamespacedName)) (*copies.Keeper, error) {
-	keys := sealingkey.New(sealingkey.Config{
-		Live: mgr.GetAPIReader(), Writer: mgr.GetClient(), Namespace: config.Namespace,
-		Renewal: sealingkey.Renewal{Every: sealingkey.DefaultRenewal}, Log: config.Log, Clock: config.Clock,
-	})
-	if err := keys.SetupWithManager(mgr); err != nil {
-		return nil, fmt.Errorf("setting up the sealing keys: %w", err)
-	}
+// keepCopies has sealed copies kept.
+func keepCopies(mgr manager.Manager, config Config, keys *sealingkey.Keeper, told func(types.NamespacedName)) (*copies.Keeper, error) {
 	kept := copies.New(copies.Config{
 		Cache: mgr.GetCache(), Live: mgr.GetAPIReader(), Keys: copyKeys{keys}, Namespace: config.Namespace,
 		AllowHTTP: config.AllowHTTP, Clock: config.Clock, Told: told, Registerer: metrics.Registry,
@@ -38,8 +30,8 @@ func keepCopies(mgr manager.Manager, config Config, told func(types.NamespacedNa
 type copyKeys struct{ *sealingkey.Keeper }
 
 // SealingKeys implements copies.KeySource.
-func (k copyKeys) SealingKeys(context.Context) (copies.SealingKeys, error) {
-	now, err := k.Snapshot()
+func (k copyKeys) SealingKeys(ctx context.Context) (copies.SealingKeys, error) {
+	now, err := k.Snapshot(ctx)
 	if err != nil {
 		return copies.SealingKeys{}, err
 	}
@@ -49,7 +41,7 @@ func (k copyKeys) SealingKeys(context.Context) (copies.SealingKeys, error) {
 	keys := copies.SealingKeys{Seal: now.Hybrid.Public()}
 	for _, key := range now.Keys {
 		opens := key.State == sealingkey.Active || key.State == sealingkey.Future
-		if id, err := hex.DecodeString(key.ID); err == nil && opens && key.Version == seal.V2 && len(id) == len(seal.KeyID{}) {
+		if id, err := hex.DecodeString(key.ID); err == nil && opens && key.Kind == sealingkey.V2 && len(id) == len(seal.KeyID{}) {
 			keys.Known = append(keys.Known, seal.KeyID(id))
 		}
 	}

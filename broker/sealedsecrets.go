@@ -62,11 +62,9 @@ func (c Config) keyNamespace() string {
 	return c.Namespace
 }
 
-// wireSealedSecrets has SealedSecrets served, once the API server knows them.
-func wireSealedSecrets(mgr manager.Manager, config Config, installKeys *installkey.Keeper, targets *target.Writer) error {
-	if !config.SealedSecrets.Enabled {
-		return nil
-	}
+// wireSealingKeys has the sealing keys looked after. What is turned on the
+// channel says that they are others now.
+func wireSealingKeys(mgr manager.Manager, config Config) (*sealingkey.Keeper, <-chan event.GenericEvent, error) {
 	turned := make(chan event.GenericEvent, 1)
 	keys := sealingkey.New(sealingkey.Config{
 		Reader: mgr.GetAPIReader(), Writer: mgr.GetClient(), Namespace: config.keyNamespace(),
@@ -81,16 +79,32 @@ func wireSealedSecrets(mgr manager.Manager, config Config, installKeys *installk
 	})
 	keys.Register(metrics.Registry)
 	if err := keys.SetupWithManager(mgr); err != nil {
-		return fmt.Errorf("setting up sealing keys: %w", err)
+		return nil, nil, fmt.Errorf("setting up sealing keys: %w", err)
+	}
+	return keys, turned, nil
+}
+
+// sealing is what SealedSecrets are served with.
+type sealing struct {
+	keys        *sealingkey.Keeper
+	turned      <-chan event.GenericEvent
+	installKeys *installkey.Keeper
+	targets     *target.Writer
+}
+
+// wireSealedSecrets has SealedSecrets served, once the API server knows them.
+func wireSealedSecrets(mgr manager.Manager, config Config, with sealing) error {
+	if !config.SealedSecrets.Enabled {
+		return nil
 	}
 	reconciler := sealedsecret.New(sealedsecret.Config{
-		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Keys: keys, InstallKeys: installKeys, Targets: targets,
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Keys: with.keys, InstallKeys: with.installKeys, Targets: with.targets,
 		AllowedMetadata: config.SealedSecrets.AllowedMetadata, Events: mgr.GetEventRecorder("sealed-secrets"),
 		Clock: config.Clock, Later: later, Registerer: metrics.Registry, Revision: revision(), Log: mgr.GetLogger(),
 	})
 	if address := config.SealedSecrets.Address; address != "" {
 		server := kubeseal.New(kubeseal.Config{
-			Address: address, Keys: keys, Environments: homes{mgr.GetCache()},
+			Address: address, Keys: with.keys, Environments: homes{mgr.GetCache()},
 			Registerer: metrics.Registry, Log: mgr.GetLogger().WithName("kubeseal"), Clock: config.Clock,
 		})
 		if err := mgr.Add(server); err != nil {
@@ -102,7 +116,7 @@ func wireSealedSecrets(mgr manager.Manager, config Config, installKeys *installk
 		return err
 	}
 	awaited := &awaitedKind{served: served, log: mgr.GetLogger(), setup: func() error {
-		return reconciler.SetupWithManager(mgr, turned)
+		return reconciler.SetupWithManager(mgr, with.turned)
 	}}
 	if err := mgr.Add(awaited); err != nil {
 		return fmt.Errorf("setting up SealedSecrets: %w", err)

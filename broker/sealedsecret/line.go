@@ -170,7 +170,7 @@ func (l *line) home(ctx context.Context, namespace string) (*v1alpha1.Environmen
 // standby says that a SealedSecret is a copy for when its Secret cannot be made
 // in any other way: it makes a Secret that is not there, and changes none.
 func standby(sealed *ssv1alpha1.SealedSecret) bool {
-	return sealed.Annotations[AnnotationStandby] == "true"
+	return sealed.Annotations[v1alpha1.AnnotationStandby] == "true"
 }
 
 // calls are the functions in templates that do not give the same each time.

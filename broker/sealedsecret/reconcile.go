@@ -25,10 +25,6 @@ import (
 	"github.com/privyseal/privyseal/broker/v1alpha1"
 )
 
-// AnnotationStandby on a SealedSecret says with "true" that it only ever creates
-// its Secret.
-const AnnotationStandby = v1alpha1.Group + "/standby"
-
 // KeySource gives the installation's keys.
 type KeySource interface {
 	Keyring(ctx context.Context) (*installkey.Keyring, error)
@@ -122,6 +118,11 @@ func (r *Reconciler) see(ctx context.Context, sealed *ssv1alpha1.SealedSecret) (
 	if err != nil {
 		return reconcile.Result{}, r.finish(ctx, sealed, target.Applied{}, err)
 	}
+	if standby(sealed) {
+		if stands, result, err := r.standBy(ctx, sealed); !stands {
+			return result, err
+		}
+	}
 	memory, err := r.recall(ctx, sealed, home)
 	if err != nil {
 		return reconcile.Result{}, err
@@ -194,7 +195,7 @@ func (r *Reconciler) recall(ctx context.Context, sealed *ssv1alpha1.SealedSecret
 	known := found && last.knows(ring, made)
 	return memory{
 		ring: ring, made: made, known: known,
-		untouched: known && there && (last.saw(meta) || standby(sealed)),
+		untouched: known && there && last.saw(meta),
 		missing:   found && !there,
 	}, nil
 }

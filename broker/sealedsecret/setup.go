@@ -50,6 +50,7 @@ func (r *Reconciler) SetupWithManager(mgr manager.Manager, turned <-chan event.G
 		WatchesMetadata(secretMeta(), ofSecret(r.sealedOf)).
 		WatchesMetadata(namespaces, ofNamespace, builder.WithPredicates(later(predicate.LabelChangedPredicate{}))).
 		Watches(&v1alpha1.Environment{}, all, builder.WithPredicates(later(predicate.GenerationChangedPredicate{}))).
+		Watches(&v1alpha1.SecretClaim{}, handler.EnqueueRequestsFromMapFunc(r.copyOf), builder.WithPredicates(later(predicate.ResourceVersionChangedPredicate{}))).
 		WatchesRawSource(source.Channel(turned, waiting)).
 		WithOptions(controller.Options{MaxConcurrentReconciles: workers()}).
 		Complete(r)

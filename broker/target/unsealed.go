@@ -59,7 +59,8 @@ type Unsealed struct {
 	// and the content another, or where it is taken over and has another type.
 	Recreate bool
 
-	// CreateOnly leaves a Secret that is there alone, whatever it holds.
+	// CreateOnly is for a standby: a Secret that is there is left alone, whatever
+	// it holds, and one that is made has no owner.
 	CreateOnly bool
 }
 
@@ -305,6 +306,11 @@ func (u Unsealed) lasting(data map[string][]byte) map[string][]byte {
 // own makes the SealedSecret the Secret's controller, or marks it as its where
 // the template wants no owner.
 func (u Unsealed) own(meta *metav1.ObjectMeta) {
+	if u.CreateOnly {
+		// It is the claim's to come, which adopts it by this label.
+		metav1.SetMetaDataLabel(meta, v1alpha1.LabelStandbyOf, u.Owner.Name)
+		return
+	}
 	if u.Secret.Annotations[annotationSkipOwner] == "true" {
 		meta.OwnerReferences = slices.DeleteFunc(meta.OwnerReferences, isSealed)
 		metav1.SetMetaDataLabel(meta, v1alpha1.LabelSealedUID, string(u.Owner.UID))

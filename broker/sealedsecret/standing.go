@@ -1,0 +1,79 @@
+package sealedsecret
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	ssv1alpha1 "github.com/bitnami-labs/sealed-secrets/pkg/apis/sealedsecrets/v1alpha1"
+
+	"github.com/privyseal/privyseal/broker/target"
+	"github.com/privyseal/privyseal/broker/v1alpha1"
+)
+
+// reasonStandby is that of a sealed copy that must not stand in.
+const reasonStandby = "ErrStandbyRefused"
+
+// standBy sees to a sealed copy of a claim. It says whether the line is to run,
+// which makes the Secret.
+func (r *Reconciler) standBy(ctx context.Context, sealed *ssv1alpha1.SealedSecret) (stands bool, result reconcile.Result, err error) {
+	facts, err := r.standbyFacts(ctx, sealed)
+	if err != nil {
+		return false, reconcile.Result{}, err
+	}
+	decision := DecideStandby(facts)
+	switch decision.Verdict {
+	case StandbyCreate:
+		return true, reconcile.Result{}, nil
+	case StandbyRefuse:
+		// It is the claim that has to change, and that wakes it.
+		return false, reconcile.Result{}, r.tell(ctx, sealed, target.Applied{}, refuse(reasonStandby, countUpdate, errors.New(decision.Why)))
+	default:
+		return false, reconcile.Result{RequeueAfter: decision.Again}, r.tell(ctx, sealed, target.Applied{Outcome: target.Unchanged}, nil)
+	}
+}
+
+func (r *Reconciler) standbyFacts(ctx context.Context, sealed *ssv1alpha1.SealedSecret) (StandbyFacts, error) {
+	var facts StandbyFacts
+	err := r.config.Client.Get(ctx, client.ObjectKeyFromObject(sealed), secretMeta(), client.UnsafeDisableDeepCopy)
+	if err != nil && !apierrors.IsNotFound(err) {
+		return facts, fmt.Errorf("looking for Secret %s/%s: %w", sealed.Namespace, sealed.Name, err)
+	}
+	facts.Exists = err == nil
+	var claims v1alpha1.SecretClaimList
+	if err := r.config.Client.List(ctx, &claims, client.InNamespace(sealed.Namespace), client.UnsafeDisableDeepCopy); err != nil {
+		return facts, fmt.Errorf("listing claims: %w", err)
+	}
+	for i := range claims.Items {
+		if secretOf(&claims.Items[i]) == sealed.Name {
+			facts.Claim = &claims.Items[i]
+		}
+	}
+	return facts, nil
+}
+
+// secretOf is the name of the Secret that a claim produces.
+func secretOf(claim *v1alpha1.SecretClaim) string {
+	if to := claim.Spec.Target; to != nil && to.Name != "" {
+		return to.Name
+	}
+	return claim.Name
+}
+
+// copyOf is the sealed copy of a claim, if there is one.
+func (r *Reconciler) copyOf(ctx context.Context, object client.Object) []reconcile.Request {
+	claim, is := object.(*v1alpha1.SecretClaim)
+	if !is {
+		return nil
+	}
+	name := client.ObjectKey{Namespace: claim.Namespace, Name: secretOf(claim)}
+	sealed := &ssv1alpha1.SealedSecret{}
+	if err := r.config.Client.Get(ctx, name, sealed, client.UnsafeDisableDeepCopy); err != nil || !standby(sealed) {
+		return nil
+	}
+	return []reconcile.Request{{NamespacedName: name}}
+}
