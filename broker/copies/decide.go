@@ -51,13 +51,13 @@ type keys struct {
 // current says that a copy's items are for those who should open them: the
 // recipients, and any key of ours that still opens. A new key of ours alone is
 // no reason for a commit.
-func (k keys) current(copy copied) bool {
-	if copy.Empty {
+func (k keys) current(found copied) bool {
+	if found.Empty {
 		return true
 	}
 	var theirs []seal.KeyID
 	ours := 0
-	for _, id := range copy.Recipients {
+	for _, id := range found.Recipients {
 		if slices.Contains(k.known, id) {
 			ours++
 			continue
@@ -80,9 +80,9 @@ func sorted(ids []seal.KeyID) []seal.KeyID {
 
 // mine says that this installation made the copy: its own key made it, or it
 // was made for this very object.
-func (k keys) mine(copy copied, environmentUID types.UID) bool {
-	return copy.EnvironmentUID == string(environmentUID) ||
-		slices.ContainsFunc(k.known, func(id seal.KeyID) bool { return id.String() == copy.SealedBy })
+func (k keys) mine(found copied, environmentUID types.UID) bool {
+	return found.EnvironmentUID == string(environmentUID) ||
+		slices.ContainsFunc(k.known, func(id seal.KeyID) bool { return id.String() == found.SealedBy })
 }
 
 // facts is all that decides what is committed.
@@ -133,8 +133,8 @@ func decide(facts facts) decision {
 		owner[wanted.path] = wanted.claim()
 		decideOne(facts, wanted, &made)
 	}
-	for path, copy := range facts.copies {
-		if _, kept := owner[path]; !kept && removable(facts, made, copy) {
+	for path, found := range facts.copies {
+		if _, kept := owner[path]; !kept && removable(facts, made, found) {
 			made.remove = append(made.remove, path)
 		}
 	}
@@ -168,11 +168,11 @@ func decideOne(facts facts, wanted wanted, made *decision) {
 //
 // One that moves is taken away only where its claim has another, or gets it in
 // the same commit.
-func removable(facts facts, made decision, copy copied) bool {
-	if copy.EnvironmentUID != string(facts.environment.UID) || copy.Environment != facts.environment.Name {
+func removable(facts facts, made decision, found copied) bool {
+	if found.EnvironmentUID != string(facts.environment.UID) || found.Environment != facts.environment.Name {
 		return false
 	}
-	claim := types.NamespacedName{Namespace: copy.Secret.Namespace, Name: copy.Claim}
+	claim := types.NamespacedName{Namespace: found.Secret.Namespace, Name: found.Claim}
 	ofClaim := func(w wanted) bool { return w.claim() == claim }
 	if slices.ContainsFunc(facts.wanted, ofClaim) {
 		return made.tell[claim].is == metav1.ConditionTrue || slices.ContainsFunc(made.write, ofClaim)
@@ -182,7 +182,8 @@ func removable(facts facts, made decision, copy copied) bool {
 		return true
 	case elsewhere:
 		return false
-	default:
-		return copy.OnClaimDeleted == v1alpha1.DeleteTarget
+	case gone:
+		return found.OnClaimDeleted == v1alpha1.DeleteTarget
 	}
+	return false // unreachable: there are no others
 }

@@ -13,13 +13,13 @@ import (
 
 // present is a copy as this installation makes it, of claim and Secret db.
 func present(environmentUID string, own seal.KeyID, change ...func(*copied)) copied {
-	copy := copied{SealedBy: own.String(), Recipients: []seal.KeyID{own}, head: head{
+	made := copied{SealedBy: own.String(), Recipients: []seal.KeyID{own}, head: head{
 		Environment: "prod", EnvironmentUID: environmentUID, Claim: "db", ClaimUID: "1",
 		Secret: types.NamespacedName{Namespace: "pay", Name: "db"}, OnClaimDeleted: v1alpha1.DeleteTarget}}
 	for _, change := range change {
-		change(&copy)
+		change(&made)
 	}
-	return copy
+	return made
 }
 
 func TestWhatIsRemovedAndWhatIsNot(t *testing.T) {
@@ -85,11 +85,11 @@ func TestACopyIsCurrentForTheRecipientsAndAnyKeyOfOurs(t *testing.T) {
 		"to none of ours":           {[]*seal.PublicKey{recovery}, false},
 		"to others alone":           {[]*seal.PublicKey{stranger}, false},
 	} {
-		var copy copied
+		var found copied
 		for _, key := range row.sealed {
-			copy.Recipients = append(copy.Recipients, key.ID())
+			found.Recipients = append(found.Recipients, key.ID())
 		}
-		if keys.current(copy) != row.current {
+		if keys.current(found) != row.current {
 			t.Errorf("%s: current is %v", name, !row.current)
 		}
 	}
