@@ -17,5 +17,10 @@ func TestMain(m *testing.M) {
 // TestStories runs each session of testdata: what somebody types, and what
 // they get.
 func TestStories(t *testing.T) {
-	testscript.Run(t, testscript.Params{Dir: "testdata"})
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata", Setup: setup,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"keys": makeKeys, "cluster": serveKubeseal, "edit": editFile, "without": without,
+		},
+	})
 }
