@@ -5,13 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"regexp"
 	"slices"
+	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 )
 
-// Edit is a new ciphertext for an item that is there.
+// Edit is a new ciphertext for an item that is there, or a new item.
 type Edit struct {
 	Object *Object
 	// Item is the key of the Secret; "" is the deprecated spec.data.
@@ -27,24 +30,16 @@ var errCannotEdit = errors.New("its text cannot be replaced where it stands; wri
 // changed: comments, order, quotes and line ends stay. The result is read again
 // before it is given out.
 func (f *File) Replace(edits []Edit) ([]byte, error) {
-	type span struct {
-		start, end int
-		text       []byte
-	}
 	lines := newLines(f)
 	var spans []span
 	for _, edit := range edits {
-		node := edit.Object.item(edit.Item)
-		if node == nil {
-			return nil, fmt.Errorf("%s: %w", edit.Object, ItemError{edit.Item, errors.New("it is not there")})
+		one, err := f.span(lines, edit)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", edit.Object, ItemError{edit.Item, err})
 		}
-		start, end, ok := scalarSpan(f.text, lines.offset(edit.Object.start, node), node)
-		if !ok {
-			return nil, fmt.Errorf("%s, line %d: %w", edit.Object, node.Line, ItemError{edit.Item, errCannotEdit})
-		}
-		spans = append(spans, span{start, end, []byte(edit.Text)})
+		spans = append(spans, one)
 	}
-	slices.SortFunc(spans, func(a, b span) int { return a.start - b.start })
+	slices.SortStableFunc(spans, func(a, b span) int { return a.start - b.start })
 	var edited bytes.Buffer
 	at := 0
 	for _, one := range spans {
@@ -58,6 +53,72 @@ func (f *File) Replace(edits []Edit) ([]byte, error) {
 	edited.Write(f.text[at:])
 	return edited.Bytes(), f.proves(edited.Bytes(), edits)
 }
+
+// span is a part of a text, and what comes in its place.
+type span struct {
+	start, end int
+	text       []byte
+}
+
+func (f *File) span(lines *lines, edit Edit) (span, error) {
+	node := edit.Object.item(edit.Item)
+	if node == nil {
+		return f.insertion(lines, edit)
+	}
+	start, end, ok := scalarSpan(f.text, lines.offset(edit.Object.start, node), node)
+	if !ok {
+		return span{}, fmt.Errorf("line %d: %w", node.Line, errCannotEdit)
+	}
+	return span{start, end, []byte(edit.Text)}, nil
+}
+
+// errNoPlace: an item is added to those that are there, and written as they are.
+var errNoPlace = errors.New("it is not there, and there is no item beside which it could be written")
+
+// insertion is where a new item goes: behind the last one.
+func (f *File) insertion(lines *lines, edit Edit) (span, error) {
+	items := resolved(lookup(edit.Object.node, "spec", "encryptedData"))
+	if edit.Item == "" || items == nil || items.Kind != yaml.MappingNode || len(items.Content) == 0 {
+		return span{}, errNoPlace
+	}
+	key, value := items.Content[len(items.Content)-2], items.Content[len(items.Content)-1]
+	at := lines.offset(edit.Object.start, key)
+	_, end, ok := scalarSpan(f.text, lines.offset(edit.Object.start, value), value)
+	if !ok {
+		return span{}, errNoPlace
+	}
+	before := f.text[:at]
+	space := before[len(bytes.TrimRight(before, " \t\r\n")):]
+	if items.Style&yaml.FlowStyle != 0 {
+		if value.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle) != 0 {
+			end++ // the quote
+		}
+		return span{end, end, fmt.Appendf(nil, ",%s%q: %q", space, edit.Item, edit.Text)}, nil
+	}
+	// A comment behind the last item stays with it.
+	if line := bytes.IndexByte(f.text[end:], '\n'); line >= 0 {
+		end += len(bytes.TrimRight(f.text[end:end+line], "\r"))
+	} else {
+		end = len(f.text)
+	}
+	lineBreak := "\n"
+	if bytes.HasPrefix(f.text[end:], []byte("\r\n")) {
+		lineBreak = "\r\n"
+	}
+	indent := space[bytes.LastIndexByte(space, '\n')+1:]
+	return span{end, end, fmt.Appendf(nil, "%s%s%s: %s", lineBreak, indent, keyText(edit.Item), edit.Text)}, nil
+}
+
+// keyText is the key as YAML, in quotes unless nobody could take it for
+// something else than a text.
+func keyText(key string) string {
+	if plainKey.MatchString(key) && !slices.Contains([]string{"true", "false", "null", "yes", "no", "on", "off", "y", "n"}, strings.ToLower(key)) {
+		return key
+	}
+	return strconv.Quote(key)
+}
+
+var plainKey = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]*$`)
 
 // proves that the edited text is what was meant: a mistake here would lose
 // somebody's secret, or write it under another name.

@@ -87,11 +87,30 @@ func TestEachObjectOfAFileIsFoundAndEdited(t *testing.T) {
 	}
 }
 
+func TestANewItemIsWrittenBesideTheOthers(t *testing.T) {
+	for text, want := range map[string]string{
+		"spec:\n  encryptedData:\n    a: AgAB # ours\n  template: {}\n":                    "spec:\n  encryptedData:\n    a: AgAB # ours\n    b: AgNEW+/==\n  template: {}\n",
+		"spec:\r\n  encryptedData:\r\n    a: \"AgAB\"\r\n":                                 "spec:\r\n  encryptedData:\r\n    a: \"AgAB\"\r\n    b: AgNEW+/==\r\n",
+		"spec:\n  encryptedData:\n    a: |-\n      AgAB\n\n  template: {}":                 "spec:\n  encryptedData:\n    a: |-\n      AgAB\n    b: AgNEW+/==\n\n  template: {}",
+		"spec: {encryptedData: {a: AgAB}}":                                                 "spec: {encryptedData: {a: AgAB,\"b\": \"AgNEW+/==\"}}",
+		"{\n  \"spec\": {\n    \"encryptedData\": {\n      \"a\": \"AgAB\"\n    }\n  }\n}": "{\n  \"spec\": {\n    \"encryptedData\": {\n      \"a\": \"AgAB\",\n      \"b\": \"AgNEW+/==\"\n    }\n  }\n}",
+	} {
+		file, err := manifest.Parse([]byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		edited, err := file.Replace([]manifest.Edit{{Object: file.Objects[0], Item: "b", Text: newText}})
+		if err != nil || string(edited) != want {
+			t.Errorf("%q: %v\n got %q\nwant %q", text, err, edited, want)
+		}
+	}
+}
+
 func TestWhatCannotBeEditedIsLeftAlone(t *testing.T) {
 	for name, text := range map[string]string{
 		"an alias":                      "x: &x AgAB\nspec: {encryptedData: {password: *x}}\n",
 		"an anchor that others rely on": "spec: {encryptedData: {password: &x AgAB, user: *x}}\n",
-		"nothing":                       "spec: {encryptedData: {user: AgAB}}\n",
+		"nothing":                       "spec: {encryptedData: {}}\n",
 		"no text":                       "spec: {encryptedData: {password: }}\n",
 		"text in two lines":             "spec: {encryptedData: {password: AgAB\n AgCD}}\n",
 	} {
@@ -178,7 +197,7 @@ func FuzzFile(f *testing.F) {
 				_, _ = object.Secret()
 				continue
 			}
-			for _, item := range manifest.Items(sealed) {
+			for _, item := range append(manifest.Items(sealed), "added", "1e3") {
 				edited, err := file.Replace([]manifest.Edit{{Object: object, Item: item, Text: newText}})
 				if err != nil {
 					continue
