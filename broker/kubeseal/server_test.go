@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/util/cert"
 	clocktesting "k8s.io/utils/clock/testing"
 
 	"github.com/privyseal/privyseal/broker/environment"
@@ -140,6 +141,9 @@ func TestTheCertificateComesFirstAndKeysOfVersion2AfterIt(t *testing.T) {
 	rsa, err := seal.ParseCertificate(got.Body.Bytes(), start.Add(time.Hour))
 	if err != nil || rsa.Fingerprint() != w.now.RSA.Fingerprint() {
 		t.Errorf("got %v, %v", rsa, err)
+	}
+	if certificates, err := cert.ParseCertsPEM(got.Body.Bytes()); err != nil || len(certificates) != 1 {
+		t.Errorf("kubeseal reads %d certificates, %v", len(certificates), err)
 	}
 	hybrid, err := seal.ParsePublicKeys(got.Body.Bytes())
 	if err != nil || len(hybrid) != 2 || hybrid[0].ID() != w.now.Hybrid.Public().ID() || hybrid[1].ID() != w.recovery.Public().ID() {

@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"encoding/base64"
+	"fmt"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,7 +19,7 @@ import (
 )
 
 // makeKeys is the story's command "keys NAME": NAME.cert.pem and NAME.key.pem,
-// as a cluster and its backup have them.
+// as a cluster has them, and NAME.backup.yaml, as kubectl writes its key Secrets.
 func makeKeys(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: keys NAME")
@@ -29,10 +32,13 @@ func makeKeys(ts *testscript.TestScript, neg bool, args []string) {
 	privateV2, err := hybrid.PEM()
 	ts.Check(err)
 	write := func(name string, text []byte) { ts.Check(os.WriteFile(ts.MkAbs(name), text, 0o600)) }
-	write(args[0]+".cert.pem", append(certificate, hybrid.Public().PEM()...))
+	write(args[0]+".cert.pem", slices.Concat(certificate, hybrid.Public().PEM()))
 	write(args[0]+".v1.pem", certificate)
 	write(args[0]+".v2.pem", hybrid.Public().PEM())
-	write(args[0]+".key.pem", append(private, privateV2...))
+	write(args[0]+".key.pem", slices.Concat(private, privateV2))
+	encode := base64.StdEncoding.EncodeToString
+	write(args[0]+".backup.yaml", fmt.Appendf(nil, "kind: List\napiVersion: v1\nitems:\n- {kind: Secret, apiVersion: v1, data: {tls.key: %s, tls.crt: %s}}\n- {kind: Secret, apiVersion: v1, data: {private.pem: %s}}\n",
+		encode(private), encode(certificate), encode(privateV2)))
 }
 
 // cluster is what the story's API knows.

@@ -154,7 +154,19 @@ func rotated(ctx context.Context, controller *api, sealed *ssv1alpha1.SealedSecr
 	if err := json.Unmarshal(answer, resealed); err != nil {
 		return nil, fmt.Errorf("reading the controller's answer: %w", err)
 	}
-	return resealed, nil
+	return resealed, checkAnswer(sealed, resealed)
+}
+
+// checkAnswer wants well-formed ciphertexts for the items that were asked about:
+// what comes back replaces the only copy there may be.
+func checkAnswer(sealed, resealed *ssv1alpha1.SealedSecret) error {
+	if !slices.Equal(manifest.Items(sealed), manifest.Items(resealed)) || (len(sealed.Spec.Data) > 0) != (len(resealed.Spec.Data) > 0) {
+		return errors.New("the controller's answer has other items than the object")
+	}
+	if wrong := checkItems(resealed, nil); len(wrong) > 0 {
+		return fmt.Errorf("the controller's answer: %w", errors.Join(wrong...))
+	}
+	return nil
 }
 
 // chooseHere works with private keys: who has them can open everything.
