@@ -98,7 +98,7 @@ func wireSealedSecrets(mgr manager.Manager, config Config, with sealing) error {
 		return nil
 	}
 	reconciler := sealedsecret.New(sealedsecret.Config{
-		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Keys: with.keys, InstallKeys: with.installKeys, Targets: with.targets,
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Keys: keysThere{with.keys}, InstallKeys: with.installKeys, Targets: with.targets,
 		AllowedMetadata: config.SealedSecrets.AllowedMetadata, Events: mgr.GetEventRecorder("sealed-secrets"),
 		Clock: config.Clock, Later: later, Registerer: metrics.Registry, Revision: revision(), Log: mgr.GetLogger(),
 	})
@@ -200,6 +200,19 @@ func revision() string {
 		}
 	}
 	return build.Main.Version
+}
+
+// keysThere are the sealing keys once there are some. Until the first are made,
+// which takes a moment, that something does not open says nothing about it.
+type keysThere struct{ *sealingkey.Keeper }
+
+// Snapshot implements sealedsecret.Keys.
+func (k keysThere) Snapshot(ctx context.Context) (sealingkey.Snapshot, error) {
+	snapshot, err := k.Keeper.Snapshot(ctx)
+	if err == nil && len(snapshot.Keys) == 0 {
+		err = errors.New("there are no sealing keys yet")
+	}
+	return snapshot, err
 }
 
 // homes says which environment a namespace is in, by the cache.

@@ -19,7 +19,8 @@ var ErrTemplate = errors.New("template does not render")
 
 // Render builds the Secret that the object stands for, as upstream would, but
 // without an owner reference, which is the caller's to set. The name and the
-// namespace are the object's own. The values in it are opened's, not copies.
+// namespace are the object's own. The values in it are copies of opened's, which
+// the caller clears as well.
 //
 // A template sees the values and the texts of the other templates, as they are
 // written; a value wins over a text of the same key, here and in the Secret.
@@ -35,7 +36,9 @@ func Render(sealed *ssv1alpha1.SealedSecret, opened Opened) (*corev1.Secret, err
 	if opened.Secret != nil {
 		secret.ObjectMeta = ownMetadata(opened.Secret.ObjectMeta)
 		secret.Type, secret.Immutable = opened.Secret.Type, opened.Secret.Immutable
-		maps.Copy(secret.Data, opened.Secret.Data)
+		for name, value := range opened.Secret.Data {
+			secret.Data[name] = bytes.Clone(value)
+		}
 	} else {
 		template := &sealed.Spec.Template
 		secret.ObjectMeta = ownMetadata(template.ObjectMeta)
@@ -44,7 +47,7 @@ func Render(sealed *ssv1alpha1.SealedSecret, opened Opened) (*corev1.Secret, err
 			return nil, err
 		}
 		for name, value := range opened.Data {
-			secret.Data[name] = value.Bytes()
+			secret.Data[name] = bytes.Clone(value.Bytes())
 		}
 	}
 	secret.Name, secret.Namespace = sealed.Name, sealed.Namespace
