@@ -22,6 +22,9 @@ require (
 // The pace of what can wait.
 require golang.org/x/time v0.16.0
 
+// Schedules.
+require github.com/robfig/cron/v3 v3.0.1
+
 // Templates: its pure functions.
 require github.com/Masterminds/sprig/v3 v3.3.0
 
