@@ -57,6 +57,30 @@ const (
 	ReasonRepositoryUnavailable = "RepositoryUnavailable"
 )
 
+// ConditionRestartDeferred on a SecretClaim: workloads with a live pod that
+// holds an old value wait for their environment's windows to be restarted. A
+// claim without such workloads has none.
+const ConditionRestartDeferred = "RestartDeferred"
+
+// Reasons of RestartDeferred. Its message names the window, and when the
+// restarts come.
+const (
+	// ReasonWindowClosed: a window holds restarts back, and another instant
+	// lets them go.
+	ReasonWindowClosed = "WindowClosed"
+	// ReasonWindowsMalformed: spec.windows of the environment cannot be read, or
+	// it is not known which environment the namespace is in. On an Environment:
+	// a reason of WindowsUnusable.
+	ReasonWindowsMalformed = "WindowsMalformed"
+	// ReasonWindowsNeverOpen: spec.windows leave no time for restarts. On an
+	// Environment: a reason of WindowsUnusable.
+	ReasonWindowsNeverOpen = "WindowsNeverOpen"
+)
+
+// ConditionWindowsUnusable on an Environment: its windows let nothing restart,
+// now or later. An Environment with windows that do, or with none, has none.
+const ConditionWindowsUnusable = "WindowsUnusable"
+
 // ReasonFresh on a claim's Stale condition: the sources were read again.
 const ReasonFresh = "Fresh"
 

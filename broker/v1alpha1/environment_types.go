@@ -9,6 +9,7 @@ import (
 // both refuse it, so that a mistake closes rather than opens.
 //
 // +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,shortName=senv,categories=privyseal
 // +kubebuilder:printcolumn:name="Root",type=string,JSONPath=`.spec.root`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
@@ -16,7 +17,8 @@ type Environment struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	Spec EnvironmentSpec `json:"spec"`
+	Spec   EnvironmentSpec   `json:"spec"`
+	Status EnvironmentStatus `json:"status,omitempty"`
 }
 
 // EnvironmentSpec says which namespaces belong to an environment and what they
@@ -92,6 +94,19 @@ type EnvironmentSpec struct {
 	// +listType=set
 	// +optional
 	Delivery []Delivery `json:"delivery,omitempty"`
+
+	// Windows are when workloads of its namespaces may be restarted for a
+	// changed secret: never in a Blackout, and where there is a Maintenance
+	// window, in those alone. What changes outside is still brought into the
+	// Secret, and the restart waits for the next opening: one for each workload,
+	// for all that changed meanwhile. Windows that cannot be used, or that leave
+	// no time at all, let nothing restart, and the condition WindowsUnusable
+	// says so. Default: none, and restarts happen at any time.
+	//
+	// +kubebuilder:validation:MaxItems=16
+	// +listType=atomic
+	// +optional
+	Windows []Window `json:"windows,omitempty"`
 
 	// Sealing keeps sealed copies of the environment's Secrets in a git
 	// repository: what a cluster comes back from while its store is gone.
@@ -181,6 +196,64 @@ type SealingGit struct {
 	//
 	// +optional
 	SigningKeyRef *SecretRef `json:"signingKeyRef,omitempty"`
+}
+
+// Window is a time that returns.
+type Window struct {
+	// Kind Blackout: nothing is restarted in it, whatever other windows say.
+	// Maintenance: with one or more of these, things are restarted in them
+	// alone.
+	Kind WindowKind `json:"kind"`
+
+	// Schedule of its beginnings: minute, hour, day of month, month and day of
+	// week as in cron, such as "0 18 * * 5" for Fridays at 18:00. A beginning
+	// that the clock skips when it is put forward is at the first instant
+	// after; one that it shows twice when it is put back is the first of the
+	// two.
+	//
+	// +kubebuilder:validation:MinLength=9
+	// +kubebuilder:validation:MaxLength=128
+	// +kubebuilder:validation:Pattern=`^[-0-9A-Za-z*/,?]+( +[-0-9A-Za-z*/,?]+){4}$`
+	Schedule string `json:"schedule"`
+
+	// Duration from 1m to 744h, as elapsed time: "4h" is four hours, whatever
+	// the clock does meanwhile.
+	//
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1m') && duration(self) <= duration('744h')",message="duration must be from 1m to 744h (31 days)"
+	Duration metav1.Duration `json:"duration"`
+
+	// TimeZone of the schedule, of the IANA database: "Europe/Berlin".
+	// Default: UTC.
+	//
+	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:XValidation:rule="self != 'Local'",message="timeZone is one of the IANA database, such as Europe/Berlin"
+	// +optional
+	TimeZone string `json:"timeZone,omitempty"`
+}
+
+// WindowKind says what a window does.
+//
+// +kubebuilder:validation:Enum=Blackout;Maintenance
+type WindowKind string
+
+// The kinds of windows.
+const (
+	WindowBlackout    WindowKind = "Blackout"
+	WindowMaintenance WindowKind = "Maintenance"
+)
+
+// EnvironmentStatus is what is. It is empty while there is nothing to tell.
+type EnvironmentStatus struct {
+	// Conditions: WindowsUnusable is there while spec.windows let nothing
+	// restart, ever.
+	//
+	// +listType=map
+	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=8
+	// +optional
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
 
 // AnnotationPolicy is what annotations on pods may ask for.

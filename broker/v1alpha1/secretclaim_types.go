@@ -361,11 +361,23 @@ type SecretClaimStatus struct {
 	// +optional
 	Consumers *Consumers `json:"consumers,omitempty"`
 
+	// RestartNow are the reasons for which restarts were let go though a window
+	// held them back, oldest first: those that the annotation
+	// privyseal.io/restart-now gives on the claim, or on a workload that reads
+	// its Secret. Each is good for the changes up to its sequence, so a reason
+	// that stays where it is lets nothing else go.
+	//
+	// +kubebuilder:validation:MaxItems=16
+	// +listType=atomic
+	// +optional
+	RestartNow []RestartNow `json:"restartNow,omitempty"`
+
 	// Conditions: Ready says that the target exists and holds what this
 	// generation asks for, as of the last successful read. A store that cannot
 	// be reached never turns Ready to False: the last good value stays. Stale
 	// says that the sources have not been read for long; a claim that never
-	// was stale has none.
+	// was stale has none. RestartDeferred is there while restarts wait for a
+	// window of the environment.
 	//
 	// +listType=map
 	// +listMapKey=type
@@ -403,6 +415,23 @@ type Consumers struct {
 	// Stale is the number of workloads with a live pod that was started under
 	// another content.
 	Stale int32 `json:"stale"`
+}
+
+// RestartNow is a reason to restart in spite of windows, and what it is good for.
+type RestartNow struct {
+	// Workload that was annotated, as in "Deployment/web". Empty: the claim
+	// was, and the reason is good for every workload that reads its Secret.
+	//
+	// +kubebuilder:validation:MaxLength=317
+	// +optional
+	Workload string `json:"workload,omitempty"`
+	// Reason as the annotation gives it, cut to 256 characters.
+	//
+	// +kubebuilder:validation:MaxLength=256
+	Reason string `json:"reason"`
+	// Sequence of the last change that the reason is good for: what waited when
+	// it was seen first.
+	Sequence int64 `json:"sequence"`
 }
 
 // SecretClaimList is a list of SecretClaims.

@@ -124,7 +124,7 @@ func TestTheWebhookReadsWhatItJudgesPodsByAndWritesNoneOfIt(t *testing.T) {
 }
 
 func TestWithNamespacesOnlyReadingWhatHoldsNoSecretIsClusterWide(t *testing.T) {
-	allowed := []string{"namespaces", "environments", "clustersecretstores", "clustersecretstores/status", "mutatingwebhookconfigurations"}
+	allowed := []string{"namespaces", "environments", "environments/status", "clustersecretstores", "clustersecretstores/status", "mutatingwebhookconfigurations"}
 	objects := rendered(t, sets["namespaced"])
 	for _, r := range rightsOf(t, objects, "privyseal") {
 		for _, resource := range r.Resources {
