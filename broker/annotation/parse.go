@@ -338,6 +338,10 @@ func (p *parser) strangers(requests []Request) {
 			continue
 		}
 		word, name, _ := strings.Cut(rest, ".")
+		if key == RestartNow {
+			p.problem(key, "it goes on the workload itself or on a claim, not on its pods: there it would be a rollout by itself")
+			continue
+		}
 		if !isWord(word + ".") {
 			p.problem(key, "there is no such annotation; known are secret.NAME, env.NAME, volume.NAME, mode.NAME, template.NAME, containers and restart")
 			continue

@@ -12,6 +12,7 @@ import (
 
 	"github.com/privyseal/privyseal/broker/v1alpha1"
 	"github.com/privyseal/privyseal/broker/variables"
+	"github.com/privyseal/privyseal/broker/window"
 )
 
 // Pods knows how live pods take a claim's target, and which go without. It
@@ -23,6 +24,9 @@ type Pods interface {
 	// Uninjected says of each workload, sorted, whose pods ask for a claim and
 	// run without it, what becomes of them.
 	Uninjected(ctx context.Context, claim types.NamespacedName) ([]string, error)
+	// Deferred is what waits for a window among the workloads that read a
+	// target.
+	Deferred(ctx context.Context, target types.NamespacedName) (window.Deferral, error)
 }
 
 // shownPods bounds the workloads and containers that a condition names.
@@ -45,6 +49,11 @@ func (r *Reconciler) tellPods(ctx context.Context, claim *v1alpha1.SecretClaim, 
 	if err != nil {
 		return fmt.Errorf("looking for pods without their secret: %w", err)
 	}
+	deferral, err := r.config.Pods.Deferred(ctx, targetName(claim))
+	if err != nil {
+		return fmt.Errorf("looking for restarts that wait: %w", err)
+	}
+	tellDeferred(claim, deferral, now)
 	told := make([]string, 0, len(conflicts))
 	for _, conflict := range conflicts {
 		told = append(told, conflict.String())
@@ -67,7 +76,7 @@ func tellWhile(claim *v1alpha1.SecretClaim, now metav1.Time, kind, reason string
 	}
 	message := strings.Join(told, "; ") + advice
 	was := meta.FindStatusCondition(claim.Status.Conditions, kind)
-	if was != nil && was.Message == message {
+	if was != nil && was.Message == message && was.Reason == reason {
 		return
 	}
 	meta.SetStatusCondition(&claim.Status.Conditions, metav1.Condition{

@@ -266,6 +266,7 @@ func (r *Reconciler) write(ctx context.Context, before, claim *v1alpha1.SecretCl
 		return client.IgnoreNotFound(fmt.Errorf("writing the status of claim %s/%s: %w", claim.Namespace, claim.Name, err))
 	}
 	r.told.remember(before.ResourceVersion, claim)
+	r.announceDeferred(before, claim)
 	return nil
 }
 

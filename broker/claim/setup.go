@@ -63,7 +63,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr manager.Manager, 
 	})
 	return builder.ControllerManagedBy(mgr).
 		Named("claim").
-		For(&v1alpha1.SecretClaim{}, builder.WithPredicates(r.noticing(predicate.GenerationChangedPredicate{}))).
+		For(&v1alpha1.SecretClaim{}, builder.WithPredicates(r.noticing(predicate.Or(predicate.GenerationChangedPredicate{}, askedAnew())))).
 		WatchesMetadata(secrets, ofSecret).
 		WatchesMetadata(namespaceMeta(), ofNamespace, builder.WithPredicates(changesOnly(predicate.LabelChangedPredicate{}))).
 		Watches(&v1alpha1.Environment{}, all, builder.WithPredicates(changesOnly(predicate.GenerationChangedPredicate{}))).
@@ -75,6 +75,15 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr manager.Manager, 
 			}))).
 		WithOptions(controller.Options{MaxConcurrentReconciles: workers}).
 		Complete(r)
+}
+
+// askedAnew: restarts of the claim's consumers are to happen now, or no more.
+func askedAnew() predicate.Predicate {
+	return predicate.Funcs{
+		UpdateFunc: func(e event.UpdateEvent) bool {
+			return e.ObjectOld.GetAnnotations()[annotation.RestartNow] != e.ObjectNew.GetAnnotations()[annotation.RestartNow]
+		},
+	}
 }
 
 // noticing has the schedule know since when a claim waits that is new or was

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -23,14 +24,20 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"github.com/privyseal/privyseal/broker/annotation"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
 )
 
 // name of the controller, in logs, metrics and events.
 const name = "privyseal-restart"
 
-// ReasonRestarted is the reason of the event on a workload that is restarted.
-const ReasonRestarted = "Restarted"
+// Reasons of the event on a workload that is restarted.
+const (
+	ReasonRestarted = "Restarted"
+	// ReasonRestartedNow: the environment's windows forbade it, and somebody
+	// gave a reason to do it all the same.
+	ReasonRestartedNow = "RestartedNow"
+)
 
 const (
 	// lookAgain is how long caches get to show what a refused patch met.
@@ -68,12 +75,14 @@ type Config struct {
 
 // Controller restarts stale workloads. It holds no state that matters.
 type Controller struct {
-	config  Config
-	quiet   *quiet
-	ledger  *ledger
-	without *without
-	reach   reach
-	metrics *metrics
+	config    Config
+	quiet     *quiet
+	ledger    *ledger
+	without   *without
+	calendars *calendars
+	deferrals *deferrals
+	reach     reach
+	metrics   *metrics
 
 	// From the manager:
 	gather gatherer
@@ -94,6 +103,9 @@ func New(config Config) *Controller {
 		quiet:   &quiet{clock: config.Clock, waiting: map[Workload]waiting{}},
 		ledger:  newLedger(config.Clock),
 		without: &without{known: map[Workload]standing{}},
+
+		calendars: newCalendars(),
+		deferrals: newDeferrals(),
 	}
 	c.metrics = newMetrics(c)
 	return c
@@ -121,7 +133,8 @@ func (c *Controller) SetupWithManager(mgr manager.Manager) error {
 	if err := b.Complete(c); err != nil {
 		return fmt.Errorf("setting up %s: %w", name, err)
 	}
-	return nil
+	status := &windowsStatus{client: mgr.GetClient(), calendars: c.calendars, clock: c.config.Clock}
+	return status.setup(mgr)
 }
 
 func logFor(logger logr.Logger, w *Workload) logr.Logger {
@@ -139,6 +152,7 @@ func (c *Controller) Reconcile(ctx context.Context, w Workload) (reconcile.Resul
 		c.quiet.done(w)
 		c.tell(w, nil)
 		c.without.note(w, standing{})
+		c.deferrals.note(w, deferral{})
 		return reconcile.Result{}, nil
 	}
 	if err != nil {
@@ -153,7 +167,10 @@ func (c *Controller) Reconcile(ctx context.Context, w Workload) (reconcile.Resul
 			return reconcile.Result{}, err
 		}
 	}
-	decision := Decide(facts)
+	facts, decision, err := c.decide(ctx, w, facts)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
 	c.tellLacks(w, s, facts, decision)
 	var next time.Duration
 	if between := len(facts.Pods) == 0 && s.wantsPods; !between {
@@ -166,6 +183,7 @@ func (c *Controller) Reconcile(ctx context.Context, w Workload) (reconcile.Resul
 	if decision.Injection == InjectionWaits {
 		wait = sooner(wait, askAgain)
 	}
+	wait = sooner(wait, c.defers(w, facts, decision))
 	return reconcile.Result{RequeueAfter: sooner(wait, next)}, nil
 }
 
@@ -191,16 +209,29 @@ func (c *Controller) act(ctx context.Context, w Workload, s shape, decision Deci
 	}
 	c.quiet.done(w)
 	c.metrics.restarts.WithLabelValues(w.Kind).Inc()
-	causes := decision.Causes()
-	log.FromContext(ctx).Info("Restarted", "for", causes)
-	c.events.Eventf(s.Object, nil, corev1.EventTypeNormal, ReasonRestarted, "Restart",
-		"restarting for %s", causes[:min(len(causes), maxNote)])
+	c.announce(ctx, s, decision)
 	return 0, nil
 }
 
+// announce tells people that a workload is restarted, and who wanted it though
+// windows forbade it.
+func (c *Controller) announce(ctx context.Context, s shape, decision Decision) {
+	causes := decision.Causes()
+	log.FromContext(ctx).Info("Restarted", "for", causes, "now", decision.RestartNow)
+	if decision.RestartNow == "" {
+		c.events.Eventf(s.Object, nil, corev1.EventTypeNormal, ReasonRestarted, "Restart", "restarting for %s", cut(causes))
+		return
+	}
+	note := fmt.Sprintf("restarting though the environment's windows forbid it, since %s says %q, for %s",
+		annotation.RestartNow, decision.RestartNow, causes)
+	c.events.Eventf(s.Object, nil, corev1.EventTypeWarning, ReasonRestartedNow, "Restart", "%s", cut(note))
+}
+
+// cut to what the events API takes, between two characters.
+func cut(note string) string { return strings.ToValidUTF8(note[:min(len(note), maxNote)], "") }
+
 // allowed says how much longer a restart that is due has to wait for leave; 0:
-// it may begin. Windows, spread and budgets will be asked here; there are none
-// yet.
+// it may begin. Spread and budgets will be asked here; there are none yet.
 func (c *Controller) allowed(Workload, Decision) time.Duration { return 0 }
 
 // tell enters a workload's standings, and tells of the targets whose counts

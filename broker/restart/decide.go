@@ -9,6 +9,7 @@ import (
 
 	"github.com/privyseal/privyseal/broker/target"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
+	"github.com/privyseal/privyseal/broker/window"
 )
 
 // Facts are all that is judged about one workload, gathered before.
@@ -36,6 +37,12 @@ type Facts struct {
 	Webhook Webhook
 	// InjectedFor is the template's privyseal.io/injected-for.
 	InjectedFor string
+	// Workload is how claims name it: "Deployment/web".
+	Workload string
+	// AskedNow is the reason that the workload's privyseal.io/restart-now gives.
+	AskedNow string
+	// Hold is what keeps restarts of the namespace back now.
+	Hold window.Hold
 }
 
 // Pod is one live pod of the workload.
@@ -61,6 +68,10 @@ type Target struct {
 	Claim string
 	// Restart is its claim's policy; empty means Auto.
 	Restart v1alpha1.RestartPolicy
+	// AskedNow is the reason that the claim's privyseal.io/restart-now gives.
+	AskedNow string
+	// RestartNow are the reasons that were noted, and what they are good for.
+	RestartNow []v1alpha1.RestartNow
 }
 
 // Standing says how a workload stands to a target that it reads.
@@ -83,6 +94,8 @@ const (
 	// HeldByPartition: the template is patched, but the StatefulSet's
 	// partition keeps pods on the old one.
 	HeldByPartition Standing = "partition"
+	// HeldByWindow: stale, and the environment's windows forbid the restart now.
+	HeldByWindow Standing = "window"
 	// Stuck: the rollout has been under way for too long.
 	Stuck Standing = "stuck"
 )
@@ -99,6 +112,12 @@ type Decision struct {
 	Injection Injection
 	// InjectedFor is the template's next injected-for; empty: leave it.
 	InjectedFor string
+	// Deferred: the template would be patched, and the environment's windows
+	// forbid it now.
+	Deferred bool
+	// RestartNow is the reason for which it is patched in spite of them; empty
+	// where they do not forbid it.
+	RestartNow string
 }
 
 // Stale is one target whose old content a live pod holds.
@@ -128,6 +147,8 @@ type Stale struct {
 //     do hold its present content.
 //   - That pods of the present template lack a secret they ask for is a cause
 //     too, once for a webhook configuration: see Injection.
+//   - Windows hold a patch back whatever it is for, unless somebody gave a
+//     reason to go now: see passes. One that goes covers everything.
 //   - Counters only move forward. Those of targets that nobody reads any more
 //     are dropped, or the line would grow with every renamed claim.
 //
@@ -136,15 +157,23 @@ type Stale struct {
 func Decide(facts Facts) Decision {
 	decision := Decision{Stale: facts.stale()}
 	decision.Injection = facts.injection()
-	if decision.Injection == InjectionDue {
-		decision.InjectedFor = facts.Webhook.UID
+	due := decision.Injection == InjectionDue || slices.ContainsFunc(decision.Stale, func(s Stale) bool { return s.Cause })
+	due = due && !facts.Never
+	if due && facts.Hold.Holds() {
+		decision.RestartNow = facts.passes(decision.Stale)
+		decision.Deferred = decision.RestartNow == ""
 	}
-	stale := slices.ContainsFunc(decision.Stale, func(s Stale) bool { return s.Cause })
-	if !facts.Never && (stale || decision.InjectedFor != "") {
+	switch {
+	case due && !decision.Deferred:
 		decision.Patch = facts.covering()
+		if decision.Injection == InjectionDue {
+			decision.InjectedFor = facts.Webhook.UID
+		}
+	case decision.Injection == InjectionDue:
+		decision.Injection = InjectionDeferred
 	}
 	for i := range decision.Stale {
-		decision.Stale[i].Standing = facts.standing(decision.Stale[i], decision.Patch)
+		decision.Stale[i].Standing = facts.standing(decision.Stale[i], decision)
 	}
 	return decision
 }
@@ -237,11 +266,13 @@ func (f Facts) covering() map[string]int64 {
 	return line
 }
 
-// standing of a stale target, given the patch that is to be made.
-func (f Facts) standing(stale Stale, patch map[string]int64) Standing {
+// standing of a stale target, given what is to be done.
+func (f Facts) standing(stale Stale, decision Decision) Standing {
 	switch {
-	case patch != nil || f.covers(stale.Target, stale.Sequence):
+	case decision.Patch != nil || f.covers(stale.Target, stale.Sequence):
 		return cmp.Or(f.Held, Rolling)
+	case decision.Deferred:
+		return HeldByWindow
 	case f.Never:
 		return HeldByWorkload
 	default:

@@ -26,6 +26,9 @@
 // core (ReadsOf, EvidenceOf, Decide), the one patch, and the ceremony of
 // caches and queues around them (Controller).
 //
+// Where the environment's windows forbid a restart, the patch is not made. The
+// workload stays stale, and is patched when it is looked at after they open.
+//
 // Left alone are Jobs and CronJobs, whose next run reads the new value, and
 // pods without a controller, which nobody would make again.
 //
@@ -40,6 +43,8 @@
 //	apps          deployments, statefulsets, daemonsets  get, list, watch, patch
 //	privyseal.io  secretclaims                           list, watch
 //	""            namespaces                             get, list, watch (metadata only)
+//	privyseal.io  environments                           get, list, watch
+//	privyseal.io  environments/status                    patch
 //	events.k8s.io events                                 create, patch
 //
 // and, where Config.Webhook is given,

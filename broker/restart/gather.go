@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
+	"github.com/privyseal/privyseal/broker/annotation"
 	"github.com/privyseal/privyseal/broker/target"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
 )
@@ -59,7 +60,7 @@ func (g gatherer) facts(ctx context.Context, w Workload, s shape) (Facts, error)
 			targets[name] = known
 		}
 	}
-	facts := s.facts(pods, targets)
+	facts := s.facts(w, pods, targets)
 	facts.keepAsked(s.template.Annotations)
 	if !facts.lacking() {
 		return facts, nil
@@ -138,7 +139,11 @@ func (g gatherer) target(ctx context.Context, name types.NamespacedName) (known 
 		return Target{}, false, nil
 	}
 	revisions, ours := parse(ctx, name, history)
-	return Target{Revisions: revisions, Claim: claimName, Restart: claim.Spec.Restart}, ours, nil
+	asked, _ := annotation.Reason(claim.Annotations)
+	return Target{
+		Revisions: revisions, Claim: claimName, Restart: claim.Spec.Restart,
+		AskedNow: asked, RestartNow: claim.Status.RestartNow,
+	}, ours, nil
 }
 
 // parse reads a history. One that cannot be read is put right by the target's

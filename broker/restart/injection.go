@@ -56,6 +56,9 @@ const (
 	InjectionDue Injection = "due"
 	// InjectionWaits: as InjectionDue, once the webhook answers.
 	InjectionWaits Injection = "waits"
+	// InjectionDeferred: as InjectionDue, once the environment's windows allow
+	// it.
+	InjectionDeferred Injection = "window"
 	// InjectionRolling: pods that lack a secret are being replaced.
 	InjectionRolling Injection = "rolling"
 	// InjectionFailed: the template was patched, and its pods lack the secret
@@ -154,6 +157,8 @@ func (i Injection) Says() string {
 		return "they are being replaced"
 	case InjectionWaits:
 		return "they are replaced once the webhook answers"
+	case InjectionDeferred:
+		return "they are replaced once the environment's windows allow it; kubectl rollout restart gives it to them now"
 	case InjectionFailed:
 		return "they were replaced once for that, and are not again; see why the webhook did not give it to them, then kubectl rollout restart"
 	case InjectionOld:

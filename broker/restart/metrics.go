@@ -6,6 +6,9 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/privyseal/privyseal/broker/v1alpha1"
 )
 
 // metrics of restarts. Their labels are namespaces, kinds and a few words of
@@ -14,6 +17,9 @@ type metrics struct {
 	restarts   *prometheus.CounterVec
 	stale      *prometheus.Desc
 	uninjected *prometheus.Desc
+	deferred   *prometheus.Desc
+	oldest     *prometheus.Desc
+	unusable   *prometheus.Desc
 	of         *Controller
 }
 
@@ -25,11 +31,21 @@ func newMetrics(of *Controller) *metrics {
 		}, []string{"kind"}),
 		stale: prometheus.NewDesc("privyseal_stale_workloads",
 			"Workloads with a live pod that holds an old content, by what becomes of it: "+
-				"rolling, stuck, paused, on-delete, partition, workload-never or claim-never.",
+				"rolling, stuck, window, paused, on-delete, partition, workload-never or claim-never.",
 			[]string{"namespace", "standing"}, nil),
 		uninjected: prometheus.NewDesc("privyseal_pods_uninjected",
 			"Live pods that run without a secret that their annotations ask for.",
 			[]string{"namespace"}, nil),
+		deferred: prometheus.NewDesc("privyseal_restarts_deferred",
+			"Workloads that wait for their environment's windows to be restarted. "+
+				"The environment is empty where it is not known.",
+			[]string{"environment"}, nil),
+		oldest: prometheus.NewDesc("privyseal_restarts_deferred_oldest_seconds",
+			"How long ago the oldest change came that one of them waits with.",
+			[]string{"environment"}, nil),
+		unusable: prometheus.NewDesc("privyseal_windows_unusable",
+			"1 for an environment whose windows let nothing restart, now or later.",
+			[]string{"environment"}, nil),
 		of: of,
 	}
 }
@@ -45,6 +61,9 @@ func (m *metrics) register(with prometheus.Registerer) error {
 func (m *metrics) Describe(descs chan<- *prometheus.Desc) {
 	descs <- m.stale
 	descs <- m.uninjected
+	descs <- m.deferred
+	descs <- m.oldest
+	descs <- m.unusable
 }
 
 // Collect implements prometheus.Collector for the gauges.
@@ -56,6 +75,36 @@ func (m *metrics) Collect(samples chan<- prometheus.Metric) {
 	for namespace, count := range m.podsWithout() {
 		samples <- prometheus.MustNewConstMetric(m.uninjected, prometheus.GaugeValue, float64(count), namespace)
 	}
+	now := m.of.config.Clock.Now()
+	for environment, queue := range m.of.deferrals.queues() {
+		samples <- prometheus.MustNewConstMetric(m.deferred, prometheus.GaugeValue, float64(queue.count), environment)
+		age := max(0, now.Unix()-queue.since)
+		samples <- prometheus.MustNewConstMetric(m.oldest, prometheus.GaugeValue, float64(age), environment)
+	}
+	for _, environment := range m.withoutTime(now) {
+		samples <- prometheus.MustNewConstMetric(m.unusable, prometheus.GaugeValue, 1, environment)
+	}
+}
+
+// withoutTime are the environments whose windows let nothing restart. Before
+// the caches are there it finds none, and keeps no scrape waiting for them.
+func (m *metrics) withoutTime(now time.Time) []string {
+	if m.of.gather.cache == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	list := &v1alpha1.EnvironmentList{}
+	if err := m.of.gather.cache.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
+		return nil
+	}
+	var found []string
+	for i := range list.Items {
+		if m.of.calendars.unusable(&list.Items[i], now).Holds() {
+			found = append(found, list.Items[i].Name)
+		}
+	}
+	return found
 }
 
 // podsWithout counts, by namespace, the pods that lack a secret. Before the

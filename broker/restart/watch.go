@@ -2,11 +2,15 @@ package restart
 
 import (
 	"context"
+	"maps"
+	"slices"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -23,8 +27,9 @@ import (
 )
 
 // sources are what can make a workload stale or current, or its pods lack what
-// they ask for: its targets, their claims, its pods, itself, and the webhook. Each only says which workloads
-// to look at; what to do is read off the caches.
+// they ask for, or have it wait or wait no more: its targets, their claims, its
+// pods, itself, the webhook, and environments. Each only says which workloads to
+// look at; what to do is read off the caches.
 func (c *Controller) sources(from cache.Cache) []source.TypedSource[Workload] {
 	sources := []source.TypedSource[Workload]{
 		source.TypedFunc[Workload](c.keepQueue),
@@ -35,6 +40,8 @@ func (c *Controller) sources(from cache.Cache) []source.TypedSource[Workload] {
 		watch(from, &appsv1.Deployment{}, of[*appsv1.Deployment]("Deployment"), specTurned[*appsv1.Deployment]()),
 		watch(from, &appsv1.StatefulSet{}, of[*appsv1.StatefulSet]("StatefulSet"), specTurned[*appsv1.StatefulSet]()),
 		watch(from, &appsv1.DaemonSet{}, of[*appsv1.DaemonSet]("DaemonSet"), specTurned[*appsv1.DaemonSet]()),
+		watch(from, &v1alpha1.Environment{}, c.ofEnvironment, windowsTurned()),
+		watch(from, metaOf(corev1.SchemeGroupVersion.WithKind("Namespace")), c.ofNamespace, labelsTurned()),
 	}
 	if c.config.Webhook != "" {
 		sources = append(sources, watch(from, &admissionregistrationv1.MutatingWebhookConfiguration{}, c.ofWebhook, c.webhookTurned()))
@@ -111,6 +118,35 @@ func (c *Controller) ofPod(ctx context.Context, pod *corev1.Pod) []Workload {
 	return []Workload{w}
 }
 
+// ofEnvironment are all workloads: which of them wait for a window, or did
+// while another environment was theirs, is read off the caches as everything is.
+func (c *Controller) ofEnvironment(ctx context.Context, _ *v1alpha1.Environment) []Workload {
+	return c.all(ctx, "")
+}
+
+func (c *Controller) ofNamespace(ctx context.Context, namespace *metav1.PartialObjectMetadata) []Workload {
+	return c.all(ctx, namespace.Name)
+}
+
+// all workloads of a namespace; an empty one means all.
+func (c *Controller) all(ctx context.Context, namespace string) []Workload {
+	var workloads []Workload
+	for kind, list := range map[string]client.ObjectList{
+		"Deployment": &appsv1.DeploymentList{}, "StatefulSet": &appsv1.StatefulSetList{}, "DaemonSet": &appsv1.DaemonSetList{},
+	} {
+		err := c.gather.cache.List(ctx, list, client.InNamespace(namespace), client.UnsafeDisableDeepCopy)
+		if err != nil {
+			log.FromContext(ctx).Error(err, "Finding workloads", "kind", kind)
+		}
+		_ = meta.EachListItem(list, func(item runtime.Object) error { // unreachable: they are lists
+			object := item.(client.Object)
+			workloads = append(workloads, Workload{kind, client.ObjectKeyFromObject(object)})
+			return nil
+		})
+	}
+	return workloads
+}
+
 // ofReplicaSet: a pod may be seen before the ReplicaSet that leads from it to
 // its Deployment.
 func ofReplicaSet(_ context.Context, set *metav1.PartialObjectMetadata) []Workload {
@@ -148,11 +184,14 @@ func targetTurned() predicate.TypedPredicate[*metav1.PartialObjectMetadata] {
 	}
 }
 
-// policyTurned: a claim comes, goes, or says something else of restarts.
+// policyTurned: a claim comes, goes, or says something else of restarts, also
+// of those that are to go now.
 func policyTurned() predicate.TypedPredicate[*v1alpha1.SecretClaim] {
 	return predicate.TypedFuncs[*v1alpha1.SecretClaim]{
 		UpdateFunc: func(e event.TypedUpdateEvent[*v1alpha1.SecretClaim]) bool {
-			return e.ObjectOld.Spec.Restart != e.ObjectNew.Spec.Restart || e.ObjectOld.UID != e.ObjectNew.UID
+			return e.ObjectOld.Spec.Restart != e.ObjectNew.Spec.Restart || e.ObjectOld.UID != e.ObjectNew.UID ||
+				askedNow(e.ObjectOld) != askedNow(e.ObjectNew) ||
+				!slices.Equal(e.ObjectOld.Status.RestartNow, e.ObjectNew.Status.RestartNow)
 		},
 	}
 }
@@ -190,8 +229,37 @@ func appears[object client.Object]() predicate.TypedPredicate[object] {
 	}
 }
 
-// specTurned: a workload comes, goes, or has another spec. Status moves with
-// every pod and says nothing that pods do not say themselves.
+// specTurned: a workload comes, goes, has another spec, or is to be restarted
+// now. Status moves with every pod and says nothing that pods do not say
+// themselves.
 func specTurned[object client.Object]() predicate.TypedPredicate[object] {
-	return predicate.TypedGenerationChangedPredicate[object]{}
+	return predicate.TypedFuncs[object]{
+		UpdateFunc: func(e event.TypedUpdateEvent[object]) bool {
+			return e.ObjectOld.GetGeneration() != e.ObjectNew.GetGeneration() || askedNow(e.ObjectOld) != askedNow(e.ObjectNew)
+		},
+	}
+}
+
+func askedNow(object client.Object) string { return object.GetAnnotations()[annotation.RestartNow] }
+
+// windowsTurned: an environment with windows comes or goes, or one has other
+// windows or namespaces.
+func windowsTurned() predicate.TypedPredicate[*v1alpha1.Environment] {
+	return predicate.TypedFuncs[*v1alpha1.Environment]{
+		CreateFunc: func(e event.TypedCreateEvent[*v1alpha1.Environment]) bool { return !e.IsInInitialList },
+		UpdateFunc: func(e event.TypedUpdateEvent[*v1alpha1.Environment]) bool {
+			return e.ObjectOld.Generation != e.ObjectNew.Generation
+		},
+	}
+}
+
+// labelsTurned: a namespace may be in another environment.
+func labelsTurned() predicate.TypedPredicate[*metav1.PartialObjectMetadata] {
+	return predicate.TypedFuncs[*metav1.PartialObjectMetadata]{
+		CreateFunc: func(event.TypedCreateEvent[*metav1.PartialObjectMetadata]) bool { return false },
+		UpdateFunc: func(e event.TypedUpdateEvent[*metav1.PartialObjectMetadata]) bool {
+			return !maps.Equal(e.ObjectOld.Labels, e.ObjectNew.Labels)
+		},
+		DeleteFunc: func(event.TypedDeleteEvent[*metav1.PartialObjectMetadata]) bool { return false },
+	}
 }

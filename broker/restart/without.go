@@ -81,7 +81,7 @@ func (c *Controller) tellLacks(w Workload, s shape, facts Facts, decision Decisi
 // lasts: it stays so until somebody does something, which they are told.
 func (i Injection) lasts() bool {
 	switch i {
-	case InjectionWaits, InjectionFailed, InjectionOld, InjectionNever, NoInjection:
+	case InjectionWaits, InjectionDeferred, InjectionFailed, InjectionOld, InjectionNever, NoInjection:
 		return true
 	case Injected, InjectionDue, InjectionRolling:
 	}

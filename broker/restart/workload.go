@@ -120,9 +120,12 @@ func controllerOf(object metav1.Object) (owner *metav1.OwnerReference, isApps bo
 }
 
 // facts of the workload, given its live pods and the targets they read.
-func (s shape) facts(pods []Pod, targets map[string]Target) Facts {
+func (s shape) facts(w Workload, pods []Pod, targets map[string]Target) Facts {
 	line, _ := s.restartedFor()
+	asked, _ := annotation.Reason(s.GetAnnotations())
 	return Facts{
+		Workload:      w.nameInStatus(),
+		AskedNow:      asked,
 		Never:         s.never(),
 		RestartedFor:  counters(line),
 		TemplateReads: ReadsOf(&s.template.Spec),

@@ -1,7 +1,6 @@
 package window
 
 import (
-	"errors"
 	"fmt"
 	"time"
 )
@@ -25,19 +24,27 @@ type Calendar struct {
 // and name the field as an Environment has it: spec.windows[1].schedule.
 func Parse(windows []Window) (Calendar, error) {
 	var c Calendar
-	var problems []error
+	var problem error
 	for i, window := range windows {
 		parsed, err := parse(window)
 		if err != nil {
-			problems = append(problems, fmt.Errorf("spec.windows[%d].%w", i, err))
+			problem = also(problem, fmt.Errorf("spec.windows[%d].%w", i, err))
 		}
 		c.windows = append(c.windows, parsed)
 		c.maintenance = c.maintenance || window.Kind == Maintenance
 	}
-	if len(problems) > 0 {
-		return Calendar{}, errors.Join(problems...)
+	if problem != nil {
+		return Calendar{}, problem
 	}
 	return c, nil
+}
+
+// also is two problems in one line, for conditions.
+func also(first, second error) error {
+	if first == nil {
+		return second
+	}
+	return fmt.Errorf("%w; %w", first, second)
 }
 
 // Verdict on an instant.
@@ -87,11 +94,11 @@ func (c Calendar) Opens(from time.Time) (time.Time, error) {
 		}
 		at = next
 	}
-	also := ""
+	inside := ""
 	if c.maintenance {
-		also = " and inside of a maintenance window"
+		inside = " and inside of a maintenance window"
 	}
-	return time.Time{}, fmt.Errorf("spec.windows %w: no instant of the coming years is outside of all blackouts%s", ErrNever, also)
+	return time.Time{}, fmt.Errorf("spec.windows %w: no instant of the coming years is outside of all blackouts%s", ErrNever, inside)
 }
 
 // pass says whether restarts are forbidden at an instant, and how far at least;

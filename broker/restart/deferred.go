@@ -1,0 +1,219 @@
+package restart
+
+import (
+	"cmp"
+	"context"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/privyseal/privyseal/broker/window"
+)
+
+// A restart that falls into a time when an environment's windows forbid it is
+// not put on a list. It is not made, and the workload stays stale; when it is
+// looked at again, at the opening or by the next daemon, it is found stale and
+// patched, once, for all that has changed until then.
+//
+// annotation.RestartNow lets it go earlier. A reason that stays where it is
+// must not let the next change go too, so it is bound to what it was given for:
+// the claim's status notes it with the sequence that waited when it was seen
+// first (package claim), and it is good up to that sequence. A reason that is
+// not noted yet lets nothing go. What is noted is not on the workload, where
+// kubectl rollout undo would bring an old annotation back without it.
+
+// letsGo is the reason for which a stale target's restart does not wait; ""
+// where there is none.
+func (f Facts) letsGo(stale Stale) string {
+	of := f.Targets[stale.Target]
+	for _, noted := range of.RestartNow {
+		asked := of.AskedNow
+		if noted.Workload != "" {
+			asked = f.AskedNow
+		}
+		mine := noted.Workload == "" || noted.Workload == f.Workload
+		if mine && asked != "" && noted.Reason == asked && noted.Sequence >= stale.Sequence {
+			return asked
+		}
+	}
+	return ""
+}
+
+// passes is the reason for which the workload is restarted though windows
+// forbid it; "" where there is none. It is the one place for exceptions: what
+// has to go before the windows open would be asked here.
+func (f Facts) passes(stale []Stale) string {
+	for _, one := range stale {
+		if reason := f.letsGo(one); one.Cause && reason != "" {
+			return reason
+		}
+	}
+	return ""
+}
+
+// nameInStatus is how a claim's status names a workload.
+func (w Workload) nameInStatus() string { return w.Kind + "/" + w.Name }
+
+// decide judges a workload. Windows are looked at only where there is a restart
+// to hold back.
+func (c *Controller) decide(ctx context.Context, w Workload, facts Facts) (Facts, Decision, error) {
+	decision := Decide(facts)
+	if decision.Patch == nil {
+		return facts, decision, nil
+	}
+	var err error
+	if facts.Hold, err = c.hold(ctx, w.Namespace); err != nil {
+		return facts, decision, err
+	}
+	return facts, Decide(facts), nil
+}
+
+// defers notes whether a workload waits for its windows, and says when to look
+// again; 0: when something happens.
+func (c *Controller) defers(w Workload, facts Facts, decision Decision) time.Duration {
+	if !decision.Deferred {
+		c.deferrals.note(w, deferral{})
+		return 0
+	}
+	c.deferrals.note(w, deferral{facts.Hold.Environment, facts.since(decision.Stale)})
+	if facts.AskedNow != "" && c.config.Settled != nil { // for a reason that is not noted yet
+		for _, stale := range decision.Stale {
+			c.config.Settled(types.NamespacedName{Namespace: w.Namespace, Name: stale.Target})
+		}
+	}
+	if facts.Hold.Cause != window.Closed {
+		return lookAtWindows
+	}
+	return min(lookAtWindows, max(time.Millisecond, facts.Hold.Until.Sub(c.config.Clock.Now())))
+}
+
+// since is when the oldest change came that live pods do not hold, or the
+// oldest of them that lacks a secret was made, in Unix seconds.
+func (f Facts) since(stale []Stale) int64 {
+	var since int64
+	earlier := func(second int64) {
+		if since == 0 || second < since {
+			since = second
+		}
+	}
+	for _, one := range stale {
+		for _, key := range one.Keys {
+			for _, pod := range f.Pods {
+				if pod.Reads[one.Target].Has(key) {
+					earlier(cmp.Or(f.Targets[one.Target].changedAfter(key, pod.Evidence.Of(one.Target)), one.Sequence))
+				}
+			}
+		}
+	}
+	for _, pod := range f.Pods {
+		if len(pod.Lacks) > 0 {
+			earlier(pod.Created)
+		}
+	}
+	return since
+}
+
+// changedAfter is the sequence of a key's first change after another, as far as
+// the history goes back; 0: it has not changed.
+func (t Target) changedAfter(key string, sequence int64) int64 {
+	var first int64
+	for _, revision := range t.Revisions.Keys[key] { // the latest first
+		if revision.Sequence > sequence {
+			first = revision.Sequence
+		}
+	}
+	return first
+}
+
+// Deferred says what waits for a window among the workloads that read a target,
+// from the caches: no request goes out.
+func (c *Controller) Deferred(ctx context.Context, target types.NamespacedName) (window.Deferral, error) {
+	hold, err := c.hold(ctx, target.Namespace)
+	if err != nil || !hold.Holds() {
+		return window.Deferral{}, err
+	}
+	workloads, err := c.gather.consumers(ctx, target)
+	if err != nil {
+		return window.Deferral{}, err
+	}
+	found := window.Deferral{Hold: hold, Asked: map[string]string{}}
+	for _, w := range workloads {
+		s, err := c.gather.workload(ctx, w)
+		if apierrors.IsNotFound(err) {
+			continue
+		}
+		if err != nil {
+			return window.Deferral{}, err
+		}
+		facts, err := c.gather.facts(ctx, w, s)
+		if err != nil {
+			return window.Deferral{}, err
+		}
+		facts.Hold = hold
+		addDeferred(&found, target.Name, w, facts)
+	}
+	return found, nil
+}
+
+// addDeferred adds a workload to what waits with a target, if it does.
+func addDeferred(to *window.Deferral, target string, w Workload, facts Facts) {
+	for _, stale := range Decide(facts).Stale {
+		if stale.Target != target || stale.Standing != HeldByWindow {
+			continue
+		}
+		to.Sequence = max(to.Sequence, stale.Sequence)
+		if facts.AskedNow != "" {
+			to.Asked[w.nameInStatus()] = facts.AskedNow
+		}
+	}
+}
+
+// deferrals remember which workloads wait for which environment's windows, for
+// the metrics alone.
+type deferrals struct {
+	mu    sync.Mutex
+	known map[Workload]deferral
+}
+
+// deferral of a workload. The zero value: it does not wait.
+type deferral struct {
+	environment string
+	since       int64
+}
+
+func newDeferrals() *deferrals { return &deferrals{known: map[Workload]deferral{}} }
+
+func (d *deferrals) note(w Workload, now deferral) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.known[w] = now
+	if now == (deferral{}) {
+		delete(d.known, w)
+	}
+}
+
+// queues of those that wait, by environment.
+func (d *deferrals) queues() map[string]queue {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	queues := map[string]queue{}
+	for _, one := range d.known {
+		q, met := queues[one.environment]
+		q.count++
+		if !met || one.since < q.since {
+			q.since = one.since
+		}
+		queues[one.environment] = q
+	}
+	return queues
+}
+
+// queue of workloads that wait for the same windows.
+type queue struct {
+	count int
+	// since is when the oldest change came that one of them waits with, in Unix
+	// seconds.
+	since int64
+}

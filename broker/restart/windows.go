@@ -1,0 +1,133 @@
+package restart
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/privyseal/privyseal/broker/environment"
+	"github.com/privyseal/privyseal/broker/v1alpha1"
+	"github.com/privyseal/privyseal/broker/window"
+)
+
+const (
+	// lookAtWindows is how often a workload that waits for a window is looked at
+	// though its time has not come: a machine's clock may be put right meanwhile.
+	lookAtWindows = 10 * time.Minute
+	// neverAgain is how long windows that leave no time are believed to leave
+	// none.
+	neverAgain = 24 * time.Hour
+)
+
+// hold is what keeps the restarts of a namespace back now. Where it is not
+// known which environment the namespace is in, and some environment has
+// windows, they are kept back: a restart too late is made up for.
+func (c *Controller) hold(ctx context.Context, namespace string) (window.Hold, error) {
+	has, environments, err := c.gather.environments(ctx, namespace)
+	if err != nil || !slices.ContainsFunc(environments, hasWindows) {
+		return window.Hold{}, err
+	}
+	home, err := environment.Home(environments, namespace, has)
+	if err != nil {
+		return window.Hold{Cause: window.Unknown, Why: err.Error()}, nil //nolint:nilerr // it is what holds
+	}
+	if home == nil {
+		return window.Hold{}, nil
+	}
+	return c.calendars.hold(home, c.config.Clock.Now()), nil
+}
+
+func hasWindows(e v1alpha1.Environment) bool { return len(e.Spec.Windows) > 0 }
+
+// environments are all there are, with the namespace's labels: what
+// environment.Home chooses by.
+func (g gatherer) environments(ctx context.Context, namespace string) (labels.Set, []v1alpha1.Environment, error) {
+	list := &v1alpha1.EnvironmentList{}
+	if err := g.cache.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, nil, fmt.Errorf("listing environments: %w", err)
+	}
+	in := metaOf(corev1.SchemeGroupVersion.WithKind("Namespace"))
+	err := g.cache.Get(ctx, types.NamespacedName{Name: namespace}, in, client.UnsafeDisableDeepCopy)
+	if client.IgnoreNotFound(err) != nil {
+		return nil, nil, fmt.Errorf("looking up namespace %s: %w", namespace, err)
+	}
+	return in.Labels, list.Items, nil
+}
+
+// calendars remember what was computed of each environment's windows, since
+// every workload that waits asks for it. Nothing is lost with them.
+type calendars struct {
+	mu    sync.Mutex
+	known map[string]calendar // by environment
+}
+
+type calendar struct {
+	windows []v1alpha1.Window
+	parsed  window.Calendar
+	err     error
+	// held is the last answer that held, which is good until the time given.
+	held        window.Hold
+	from, until time.Time
+}
+
+func newCalendars() *calendars { return &calendars{known: map[string]calendar{}} }
+
+// hold is what an environment's windows keep back at an instant.
+func (c *calendars) hold(of *v1alpha1.Environment, now time.Time) window.Hold {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	known, met := c.known[of.Name]
+	if !met || !slices.Equal(known.windows, of.Spec.Windows) {
+		known = calendar{windows: slices.Clone(of.Spec.Windows)}
+		known.parsed, known.err = window.Parse(windowsOf(of))
+	}
+	if now.Before(known.from) || !now.Before(known.until) {
+		known.held, known.until = known.judge(of.Name, now)
+		known.from = now
+	}
+	c.known[of.Name] = known
+	return known.held
+}
+
+// judge says what holds at an instant, and until when that is so; an answer
+// that holds nothing is good for the instant alone.
+func (k calendar) judge(name string, now time.Time) (held window.Hold, until time.Time) {
+	if k.err != nil {
+		return window.Hold{Environment: name, Cause: window.Unknown, Why: k.err.Error()}, now.Add(neverAgain)
+	}
+	verdict := k.parsed.At(now)
+	if verdict.Open {
+		return window.Hold{}, now
+	}
+	opens, err := k.parsed.Opens(now)
+	if err != nil {
+		return window.Hold{Environment: name, Cause: window.NeverOpen, Why: err.Error()}, now.Add(neverAgain)
+	}
+	return window.Hold{Environment: name, Cause: window.Closed, Until: opens, Why: verdict.Why}, opens
+}
+
+// unusable says that windows let nothing restart, now or later; nothing where
+// they do.
+func (c *calendars) unusable(of *v1alpha1.Environment, now time.Time) window.Hold {
+	if held := c.hold(of, now); held.Cause == window.Unknown || held.Cause == window.NeverOpen {
+		return held
+	}
+	return window.Hold{}
+}
+
+func windowsOf(e *v1alpha1.Environment) []window.Window {
+	windows := make([]window.Window, 0, len(e.Spec.Windows))
+	for _, w := range e.Spec.Windows {
+		windows = append(windows, window.Window{
+			Kind: window.Kind(w.Kind), Schedule: w.Schedule, Duration: w.Duration.Duration, TimeZone: w.TimeZone,
+		})
+	}
+	return windows
+}
