@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -18,6 +19,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
+	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/config"
@@ -41,6 +43,8 @@ type cluster struct {
 	client    client.Client
 	namespace string
 	hook      *admissionregistrationv1.MutatingWebhookConfiguration // nil: none
+	clock     clock.PassiveClock                                    // nil: the wall clock
+	metrics   *prometheus.Registry                                  // of the daemon that was started last
 
 	mu      sync.Mutex
 	settled []string // what Settled told, with the counts at that moment
@@ -282,7 +286,8 @@ func (c *cluster) daemon() daemon {
 	if c.hook != nil {
 		webhook = c.hook.Name
 	}
-	controller = restart.New(restart.Config{Webhook: webhook, Settled: func(target types.NamespacedName) {
+	c.metrics = prometheus.NewRegistry()
+	controller = restart.New(restart.Config{Webhook: webhook, Clock: c.clock, Registerer: c.metrics, Settled: func(target types.NamespacedName) {
 		counts, err := controller.Consumers(context.WithoutCancel(c.Context()), target)
 		c.mu.Lock()
 		defer c.mu.Unlock()

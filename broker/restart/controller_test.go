@@ -32,6 +32,12 @@ func TestOnARealAPIServer(t *testing.T) {
 		"pods that lack their secret are replaced once": podsThatLackTheirSecretAreReplacedOnce,
 		"without a webhook nobody is replaced":          withoutAWebhookNobodyIsReplaced,
 		"variables that collide are found":              variablesThatCollideAreFound,
+
+		"what changes in a blackout is one patch at its end": whatChangesInABlackoutIsOnePatchAtItsEnd,
+		"other windows let go what waits":                    otherWindowsLetGoWhatWaits,
+		"windows that cannot be used let nothing restart":    windowsThatCannotBeUsedLetNothingRestart,
+		"a reason lets go what waits and nothing else":       aReasonLetsGoWhatWaitsAndNothingElse,
+		"windows are refused by both":                        windowsAreRefusedByBoth,
 	} {
 		t.Run(name, func(t *testing.T) { test(newCluster(t, access)) })
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/privyseal/privyseal/broker/restart"
 	"github.com/privyseal/privyseal/broker/target"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
+	"github.com/privyseal/privyseal/broker/window"
 )
 
 // A fact changes what a workload's facts are; each row below lists them.
@@ -77,6 +78,32 @@ func never(f *restart.Facts) { f.Never = true }
 
 func held(by restart.Standing) fact { return func(f *restart.Facts) { f.Held = by } }
 
+// closed: a window forbids restarts.
+func closed(f *restart.Facts) { f.Hold = window.Hold{Environment: "prod", Cause: window.Closed} }
+
+// asked gives a reason to restart now, on the workload.
+func asked(reason string) fact {
+	return func(f *restart.Facts) { f.Workload, f.AskedNow = "Deployment/web", reason }
+}
+
+// askedOn gives one on a target's claim.
+func askedOn(name, reason string) fact {
+	return func(f *restart.Facts) {
+		known := f.Targets[name]
+		known.AskedNow = reason
+		f.Targets[name] = known
+	}
+}
+
+// noted is a reason in the status of a target's claim.
+func noted(name, workload, reason string, sequence int64) fact {
+	return func(f *restart.Facts) {
+		known := f.Targets[name]
+		known.RestartNow = append(known.RestartNow, v1alpha1.RestartNow{Workload: workload, Reason: reason, Sequence: sequence})
+		f.Targets[name] = known
+	}
+}
+
 // sentence tells a decision: "patch db=200; stale db/password rolling".
 func sentence(d restart.Decision) string {
 	said := []string{"leave it"}
@@ -85,6 +112,12 @@ func sentence(d restart.Decision) string {
 	}
 	for _, stale := range d.Stale {
 		said = append(said, fmt.Sprintf("stale %s/%s %s", stale.Target, strings.Join(stale.Keys, "+"), stale.Standing))
+	}
+	if d.RestartNow != "" {
+		said = append(said, "since "+d.RestartNow)
+	}
+	if d.Deferred && d.Patch != nil {
+		said = append(said, "patched and deferred")
 	}
 	return strings.Join(said, "; ")
 }
@@ -188,6 +221,55 @@ func TestAWorkload(t *testing.T) {
 		"that says never wins over claims that say auto": {
 			[]fact{changed, ours("tls", "crt: n@210 o@0"), pod(100, "", envFrom("db"), volume("tls")), never},
 			"leave it; stale db/password workload-never; stale tls/crt workload-never"},
+
+		"in a blackout waits": {
+			[]fact{changed, closed, pod(100, "", envFrom("db"))},
+			"leave it; stale db/password window"},
+		"in a blackout waits with its pause": {
+			[]fact{changed, closed, pod(100, "", envFrom("db")), held(restart.HeldByPause)},
+			"leave it; stale db/password window"},
+		"in a blackout that was patched before rolls on": {
+			[]fact{changed, closed, pod(100, "", envFrom("db")), template("db=200")},
+			"leave it; stale db/password rolling"},
+		"in a blackout that has nothing to wait for is left": {
+			[]fact{changed, closed, pod(300, "", envFrom("db"))}, "leave it"},
+		"in a blackout that says never is shown as such": {
+			[]fact{changed, closed, pod(100, "", envFrom("db")), never},
+			"leave it; stale db/password workload-never"},
+		"in a blackout whose claim says never is shown as such": {
+			[]fact{changed, closed, claimNever("db"), pod(100, "", envFrom("db"))},
+			"leave it; stale db/password claim-never"},
+
+		"goes for a reason on the workload": {
+			[]fact{changed, closed, asked("hurry"), noted("db", "Deployment/web", "hurry", 200), pod(100, "", envFrom("db"))},
+			"patch db=200; stale db/password rolling; since hurry"},
+		"goes for a reason on the claim": {
+			[]fact{changed, closed, askedOn("db", "hurry"), noted("db", "", "hurry", 200), pod(100, "", envFrom("db"))},
+			"patch db=200; stale db/password rolling; since hurry"},
+		"goes for one target's reason, and covers the other": {
+			[]fact{changed, ours("tls", "crt: n@210 o@0"), closed, askedOn("db", "hurry"), noted("db", "", "hurry", 200), pod(100, "", envFrom("db"), volume("tls"))},
+			"patch db=200,tls=210; stale db/password rolling; stale tls/crt rolling; since hurry"},
+		"waits with a reason that is not noted": {
+			[]fact{changed, closed, asked("hurry"), pod(100, "", envFrom("db"))},
+			"leave it; stale db/password window"},
+		"waits with a reason that was noted for an earlier change": {
+			[]fact{changed, closed, asked("hurry"), noted("db", "Deployment/web", "hurry", 199), pod(100, "", envFrom("db"))},
+			"leave it; stale db/password window"},
+		"waits with a reason that was taken back": {
+			[]fact{changed, closed, noted("db", "Deployment/web", "hurry", 200), noted("db", "", "", 200), pod(100, "", envFrom("db"))},
+			"leave it; stale db/password window"},
+		"waits with another workload's reason": {
+			[]fact{changed, closed, asked("hurry"), noted("db", "Deployment/other", "hurry", 200), pod(100, "", envFrom("db"))},
+			"leave it; stale db/password window"},
+		"waits with another target's reason": {
+			[]fact{changed, ours("tls", "crt: o@0"), closed, askedOn("tls", "hurry"), noted("tls", "", "hurry", 200), pod(100, "", envFrom("db"), volume("tls"))},
+			"leave it; stale db/password window"},
+		"waits with the reason of a claim that says never": {
+			[]fact{changed, ours("tls", "crt: n@210 o@0"), claimNever("tls"), closed, askedOn("tls", "hurry"), noted("tls", "", "hurry", 210), pod(100, "", envFrom("db"), volume("tls"))},
+			"leave it; stale db/password window; stale tls/crt window"},
+		"says nothing of a reason where nothing forbids it": {
+			[]fact{changed, asked("hurry"), noted("db", "Deployment/web", "hurry", 200), pod(100, "", envFrom("db"))},
+			"patch db=200; stale db/password rolling"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var facts restart.Facts

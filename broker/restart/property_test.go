@@ -26,6 +26,7 @@ type world struct {
 	version  int              // of the template, as its resourceVersion
 	pods     []*worldPod
 
+	closed  bool             // by a window
 	covered map[string]int64 // by target, the highest sequence ever patched for
 	patches int
 }
@@ -87,6 +88,9 @@ func (w *world) start() *worldPod {
 // look is what a daemon with fresh caches would see.
 func (w *world) look() view {
 	facts := restart.Facts{RestartedFor: w.template, TemplateReads: w.reads, Targets: map[string]restart.Target{}}
+	if w.closed {
+		closed(&facts)
+	}
 	for name, revisions := range w.targets {
 		facts.Targets[name] = restart.Target{
 			Revisions: target.Revisions{KID: revisions.KID, Keys: maps.Clone(revisions.Keys)},
@@ -127,6 +131,9 @@ func (w *world) act(seen view, fresh bool) {
 		return
 	}
 	w.say("patch %v", decision.Patch)
+	if fresh && w.closed {
+		w.fail("a patch, though a window forbids it")
+	}
 	if fresh && !w.reallyStale() {
 		w.fail("a patch, though every pod holds what is there")
 	}
@@ -183,8 +190,8 @@ func newWorld(t *testing.T, seed uint64) *world {
 	return w
 }
 
-// A daemon that looks again after each event, crashes, repeats itself and at
-// times acts on an old view makes one patch for each change that a live pod
+// A daemon that looks again after each event, crashes, repeats itself, at times
+// acts on an old view, and at times may not restart anything makes one patch for each change that a live pod
 // missed, none otherwise, and none backward; and in the end every pod holds
 // what is there.
 func TestOnePatchForOneChangeWhateverHappens(t *testing.T) {
@@ -195,7 +202,7 @@ func TestOnePatchForOneChangeWhateverHappens(t *testing.T) {
 			// More than the half minute by which a pod's age is rounded down:
 			// within it a patch may come that was not needed.
 			w.now += 31 + w.rand.Int64N(60)
-			switch w.rand.IntN(8) {
+			switch w.rand.IntN(9) {
 			case 0, 1:
 				w.change()
 			case 2:
@@ -209,6 +216,8 @@ func TestOnePatchForOneChangeWhateverHappens(t *testing.T) {
 			case 7: // one that is up to date, twice over
 				w.act(w.look(), true)
 				w.act(w.look(), true)
+			case 8:
+				w.closed = !w.closed
 			}
 		}
 		w.settle()
@@ -217,6 +226,7 @@ func TestOnePatchForOneChangeWhateverHappens(t *testing.T) {
 
 // settle lets the daemon look until nothing is left to do.
 func (w *world) settle() {
+	w.closed = false
 	before := w.patches
 	w.act(w.look(), true)
 	for range len(w.pods) {
