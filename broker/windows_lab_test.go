@@ -1,0 +1,86 @@
+package broker_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/privyseal/privyseal/broker/brokertest"
+	"github.com/privyseal/privyseal/broker/v1alpha1"
+)
+
+// A blackout holds while a pod runs: what changes in it reaches the Secret and
+// no pod, until somebody gives a reason, and then again until it is over.
+func TestARestartWaitsForTheEndOfABlackout(t *testing.T) {
+	lab := brokertest.NewLab(t, brokertest.Node)
+	lab.Install(t, fast)
+	tenant := lab.NewTenant(t, "windows")
+	put := func(password string) {
+		t.Helper()
+		lab.Vault.Put(t, tenant.Path("db"), map[string]any{"password": password})
+	}
+	windows := func(list string) {
+		t.Helper()
+		lab.Kubectl(t, "patch", "environment", tenant.Environment, "--type=merge", "-p", `{"spec":{"windows":`+list+`}}`)
+	}
+	put("first")
+	lab.Apply(t, reader(tenant, "app", `privyseal.io/secret.db: "db"`, ""))
+	claim := claimOf(t, lab, tenant)
+	podHas := func(want string) {
+		t.Helper()
+		pod := tenant.RunningPod(t, "app", within)
+		if got, err := lab.Exec(t.Context(), tenant.Key(pod.Name), "cat", "/etc/secrets/db/password"); err != nil || got != want {
+			t.Errorf("the pod has %q, %v", got, err)
+		}
+	}
+	podHas("first")
+
+	began := time.Now().UTC().Add(-5 * time.Minute)
+	windows(fmt.Sprintf(`[{"kind":"Blackout","schedule":"%d %d * * *","duration":"3h","timeZone":"UTC"}]`, began.Minute(), began.Hour()))
+	opens := began.Truncate(time.Minute).Add(3 * time.Hour).Format(time.RFC3339)
+	waits := func(part string) {
+		t.Helper()
+		brokertest.Eventually(t, within, func(ctx context.Context) error {
+			message, _, err := conditionOf(ctx, lab, tenant, claim, v1alpha1.ConditionRestartDeferred)
+			if err == nil && !(strings.Contains(message, "wait until "+opens) && strings.Contains(message, part)) {
+				err = fmt.Errorf("RestartDeferred says %q", message)
+			}
+			return err
+		})
+	}
+	before := tenant.RunningPod(t, "app", within)
+	put("second")
+	waits("spec.windows[0] is a blackout now")
+	brokertest.Throughout(t, calm, rolledOut(lab, tenant, "app", 1))
+	if after := tenant.RunningPod(t, "app", within); after.UID != before.UID {
+		t.Error("the pod was replaced in the blackout")
+	}
+
+	// Whoever has to, gives a reason, which is good for this change alone.
+	lab.Kubectl(t, "annotate", "deployment", "app", "-n", tenant.Namespace, "privyseal.io/restart-now=customers are locked out")
+	brokertest.Eventually(t, within, rolledOut(lab, tenant, "app", 2))
+	podHas("second")
+	brokertest.Eventually(t, within, nothingWaits(lab, tenant, claim))
+	put("third")
+	waits(`says "customers are locked out", which was good for an earlier change`)
+	brokertest.Throughout(t, calm, rolledOut(lab, tenant, "app", 2))
+
+	windows("[]")
+	brokertest.Eventually(t, within, rolledOut(lab, tenant, "app", 3))
+	podHas("third")
+	brokertest.Eventually(t, within, nothingWaits(lab, tenant, claim))
+	brokertest.Throughout(t, calm, rolledOut(lab, tenant, "app", 3))
+}
+
+func nothingWaits(lab *brokertest.Lab, tenant *brokertest.Tenant, claim string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		message, _, err := conditionOf(ctx, lab, tenant, claim, v1alpha1.ConditionRestartDeferred)
+		if err == nil && message != "" {
+			err = errors.New("RestartDeferred still says " + message)
+		}
+		return err
+	}
+}
