@@ -59,6 +59,26 @@ func TestARestartWaitsForTheEndOfABlackout(t *testing.T) {
 		t.Error("the pod was replaced in the blackout")
 	}
 
+	// The next daemon finds it as it is, and has nothing to write.
+	_, version, err := conditionOf(t.Context(), lab, tenant, claim, v1alpha1.ConditionRestartDeferred)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lab.Kubectl(t, "rollout", "restart", "-n", brokertest.System, "deployment/privyseal")
+	lab.Kubectl(t, "rollout", "status", "-n", brokertest.System, "deployment/privyseal", "--timeout=90s")
+	brokertest.Throughout(t, calm, func(ctx context.Context) error {
+		_, now, err := conditionOf(ctx, lab, tenant, claim, v1alpha1.ConditionRestartDeferred)
+		if err == nil && now != version {
+			err = errors.New("the claim was written again")
+		}
+		return errors.Join(err, rolledOut(lab, tenant, "app", 1)(ctx))
+	})
+	told := lab.Kubectl(t, "get", "events.events.k8s.io", "-n", tenant.Namespace,
+		"-o", `jsonpath={range .items[?(@.reason=="RestartDeferred")]}{.regarding.kind} {.series.count};{end}`)
+	if told != "SecretClaim ;" {
+		t.Errorf("it was told by events on %q, not once on the claim", told)
+	}
+
 	// Whoever has to, gives a reason, which is good for this change alone.
 	lab.Kubectl(t, "annotate", "deployment", "app", "-n", tenant.Namespace, "privyseal.io/restart-now=customers are locked out")
 	brokertest.Eventually(t, within, rolledOut(lab, tenant, "app", 2))
