@@ -454,13 +454,13 @@ func TestTheServerServesManyAtOnceUntilItIsStopped(t *testing.T) {
 	for range 20 {
 		all.Go(func() {
 			response, err := retrying(t, func() (*http.Response, error) {
-				return http.Post("http://"+address+"/v1/rotate", "application/json", strings.NewReader(text)) //nolint:noctx // a test
+				return http.Post("http://"+address+"/v1/rotate", "application/json", strings.NewReader(text))
 			})
 			if err != nil {
 				t.Error(err)
 				return
 			}
-			defer response.Body.Close() //nolint:errcheck // a test
+			defer response.Body.Close()
 			if body, err := io.ReadAll(response.Body); err != nil || response.StatusCode != 200 && response.StatusCode != 429 {
 				t.Errorf("got %d %s, %v", response.StatusCode, body, err)
 			}
@@ -495,11 +495,11 @@ func retrying(t *testing.T, ask func() (*http.Response, error)) (*http.Response,
 
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a test
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer listener.Close() //nolint:errcheck // a test
+	defer listener.Close()
 	return listener.Addr().String()
 }
 

@@ -1,7 +1,6 @@
 package manifest
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"regexp"
@@ -104,13 +103,12 @@ func (r *treeReader) merge(tree map[string]any, node *yaml.Node, depth int) erro
 }
 
 func scalar(node *yaml.Node) (any, error) {
-	var err error
 	switch node.ShortTag() {
 	case "!!null":
 		return nil, nil
 	case "!!bool":
 		var value bool
-		if err = node.Decode(&value); err == nil {
+		if node.Decode(&value) == nil {
 			return value, nil
 		}
 	case "!!int":
@@ -119,16 +117,14 @@ func scalar(node *yaml.Node) (any, error) {
 			return value, nil
 		}
 		var large float64
-		if err = node.Decode(&large); err == nil {
+		if node.Decode(&large) == nil {
 			return large, nil
 		}
 	case "!!float":
 		var value float64
-		err = node.Decode(&value)
-		if err == nil && !math.IsInf(value, 0) && !math.IsNaN(value) {
+		if node.Decode(&value) == nil && !math.IsInf(value, 0) && !math.IsNaN(value) {
 			return value, nil
 		}
-		err = errors.New("no number")
 	default:
 		return node.Value, nil
 	}

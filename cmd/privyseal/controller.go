@@ -227,7 +227,7 @@ func (a *api) askOnce(ctx context.Context, method, path string, body []byte) (co
 	if err != nil {
 		return 0, 0, nil, fmt.Errorf("asking the controller: %w", err)
 	}
-	defer response.Body.Close() //nolint:errcheck // only read
+	defer response.Body.Close()
 	text, err = io.ReadAll(io.LimitReader(response.Body, maxAnswer))
 	if err != nil {
 		return 0, 0, nil, fmt.Errorf("reading the controller's answer: %w", err)

@@ -23,11 +23,11 @@ func readInput(stdin io.Reader, name string) ([]byte, error) {
 		}
 		return text, nil
 	}
-	file, err := os.Open(name) //nolint:gosec // the user's own file
+	file, err := os.Open(name)
 	if err != nil {
 		return nil, fmt.Errorf("reading the input: %w", err)
 	}
-	defer file.Close() //nolint:errcheck // only read
+	defer file.Close()
 	text, err := io.ReadAll(io.LimitReader(file, manifest.MaxFile+1))
 	if err != nil {
 		return nil, fmt.Errorf("reading the input: %w", err)
@@ -56,7 +56,7 @@ func writeFile(name string, text []byte, mode os.FileMode) error {
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", name, err)
 	}
-	defer os.Remove(temporary.Name()) //nolint:errcheck // it is gone when all went well
+	defer os.Remove(temporary.Name())
 	_, err = temporary.Write(text)
 	err = errors.Join(err, temporary.Chmod(mode), temporary.Sync(), temporary.Close())
 	if err == nil {
@@ -101,7 +101,7 @@ func manifestsIn(paths []string, kinds ...string) ([]string, error) {
 			case !entry.Type().IsRegular() || !slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(name)):
 				return nil
 			}
-			text, err := os.ReadFile(name) //nolint:gosec // the user's own file
+			text, err := os.ReadFile(name)
 			if err == nil && slices.ContainsFunc(kinds, func(kind string) bool { return strings.Contains(string(text), kind) }) {
 				found = append(found, name)
 			}

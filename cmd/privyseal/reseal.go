@@ -264,7 +264,7 @@ func oldItems(sealed *ssv1alpha1.SealedSecret, opened manifest.Opened, sealer ma
 // file seals what a file holds anew. An object that cannot be stays as it is,
 // and the others go on.
 func (r *resealing) file(ctx context.Context, name string) (wrong []error) {
-	text, err := os.ReadFile(name) //nolint:gosec // the user's own file
+	text, err := os.ReadFile(name)
 	if err != nil {
 		return []error{err}
 	}

@@ -197,7 +197,7 @@ func (s *sealing) place(secret *corev1.Secret) error {
 	case manifest.Scope(secret) == seal.ClusterWide:
 		return nil
 	case given && secret.Namespace != "" && secret.Namespace != s.controller.namespace:
-		return fmt.Errorf("Secret %s is of namespace %s, and --namespace says %s; leave out one of them", secret.Name, secret.Namespace, s.controller.namespace) //nolint:revive,staticcheck // a kind
+		return fmt.Errorf("the Secret %s is of namespace %s, and --namespace says %s; leave out one of them", secret.Name, secret.Namespace, s.controller.namespace)
 	case secret.Namespace == "":
 		secret.Namespace = s.controller.defaultNamespace()
 	}
