@@ -119,7 +119,7 @@ func (r *Reconciler) see(ctx context.Context, sealed *ssv1alpha1.SealedSecret) (
 		return reconcile.Result{}, r.finish(ctx, sealed, target.Applied{}, err)
 	}
 	if standby(sealed) {
-		if stands, result, err := r.standBy(ctx, sealed); !stands {
+		if stands, result, err := r.standBy(ctx, sealed, home); !stands {
 			return result, err
 		}
 	}

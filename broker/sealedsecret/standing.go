@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"time"
 
 	ssv1alpha1 "github.com/bitnami-labs/sealed-secrets/pkg/apis/sealedsecrets/v1alpha1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/privyseal/privyseal/broker/target"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
@@ -20,8 +22,8 @@ const reasonStandby = "ErrStandbyRefused"
 
 // standBy sees to a sealed copy of a claim. It says whether the line is to run,
 // which makes the Secret.
-func (r *Reconciler) standBy(ctx context.Context, sealed *ssv1alpha1.SealedSecret) (stands bool, result reconcile.Result, err error) {
-	facts, err := r.standbyFacts(ctx, sealed)
+func (r *Reconciler) standBy(ctx context.Context, sealed *ssv1alpha1.SealedSecret, home *v1alpha1.Environment) (stands bool, result reconcile.Result, err error) {
+	facts, err := r.standbyFacts(ctx, sealed, home)
 	if err != nil {
 		return false, reconcile.Result{}, err
 	}
@@ -37,7 +39,7 @@ func (r *Reconciler) standBy(ctx context.Context, sealed *ssv1alpha1.SealedSecre
 	}
 }
 
-func (r *Reconciler) standbyFacts(ctx context.Context, sealed *ssv1alpha1.SealedSecret) (StandbyFacts, error) {
+func (r *Reconciler) standbyFacts(ctx context.Context, sealed *ssv1alpha1.SealedSecret, home *v1alpha1.Environment) (StandbyFacts, error) {
 	var facts StandbyFacts
 	err := r.config.Client.Get(ctx, client.ObjectKeyFromObject(sealed), secretMeta(), client.UnsafeDisableDeepCopy)
 	if err != nil && !apierrors.IsNotFound(err) {
@@ -53,7 +55,41 @@ func (r *Reconciler) standbyFacts(ctx context.Context, sealed *ssv1alpha1.Sealed
 			facts.Claim = &claims.Items[i]
 		}
 	}
+	if facts.Claim != nil && !facts.Exists {
+		facts.Unavailable, err = r.unavailable(ctx, facts.Claim, home)
+		return facts, err
+	}
 	return facts, nil
+}
+
+// unavailable is for how long a claim's store has not answered, by its status.
+func (r *Reconciler) unavailable(ctx context.Context, claim *v1alpha1.SecretClaim, home *v1alpha1.Environment) (time.Duration, error) {
+	conditions, err := r.storeConditions(ctx, claim, home)
+	if client.IgnoreNotFound(err) != nil {
+		return 0, fmt.Errorf("looking up the store of claim %s/%s: %w", claim.Namespace, claim.Name, err)
+	}
+	ready := meta.FindStatusCondition(conditions, v1alpha1.ConditionReady)
+	if ready == nil || ready.Status != metav1.ConditionFalse || ready.Reason != v1alpha1.ReasonStoreUnavailable {
+		return 0, nil
+	}
+	return r.config.Clock.Since(ready.LastTransitionTime.Time), nil
+}
+
+func (r *Reconciler) storeConditions(ctx context.Context, claim *v1alpha1.SecretClaim, home *v1alpha1.Environment) ([]metav1.Condition, error) {
+	name, own := "", false
+	if ref := claim.Spec.StoreRef; ref != nil {
+		name, own = ref.Name, ref.Kind == v1alpha1.KindSecretStore
+	} else if home != nil && len(home.Spec.Stores) > 0 {
+		name = home.Spec.Stores[0]
+	}
+	if own {
+		store := &v1alpha1.SecretStore{}
+		err := r.config.Client.Get(ctx, client.ObjectKey{Namespace: claim.Namespace, Name: name}, store, client.UnsafeDisableDeepCopy)
+		return store.Status.Conditions, err
+	}
+	store := &v1alpha1.ClusterSecretStore{}
+	err := r.config.Client.Get(ctx, client.ObjectKey{Name: name}, store, client.UnsafeDisableDeepCopy)
+	return store.Status.Conditions, err
 }
 
 // secretOf is the name of the Secret that a claim produces.
