@@ -65,10 +65,16 @@ type line struct {
 	lately atomic.Value
 }
 
+// describing begins the labels that say what an application is. Half of all
+// charts set them, and what was sealed with them has to go on.
+const describing = "app.kubernetes.io/"
+
 func newLine(config Config) *line {
 	return &line{
 		cache: config.Client, keys: config.Keys, targets: config.Targets,
-		allowed: &v1alpha1.Environment{Spec: v1alpha1.EnvironmentSpec{TargetMetadata: config.AllowedMetadata}},
+		allowed: &v1alpha1.Environment{Spec: v1alpha1.EnvironmentSpec{
+			TargetMetadata: append([]string{describing}, config.AllowedMetadata...),
+		}},
 		opening: make(chan struct{}, runtime.GOMAXPROCS(0)),
 	}
 }

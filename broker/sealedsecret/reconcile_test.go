@@ -201,7 +201,7 @@ func TestASecretOfSomebodyElseIsLeftAlone(t *testing.T) {
 
 func TestWhatOtherControllersTrustIsNotSet(t *testing.T) {
 	b := newBench(t)
-	b.allowed = []string{"app.kubernetes.io/name"}
+	b.allowed = []string{"argocd.argoproj.io/tracking-id"}
 	b.start()
 	labelled := func(name, key string) *ssv1alpha1.SealedSecret {
 		sealed := b.seal(v1(), b.plain(name, "key", "x"), seal.Strict)
@@ -210,7 +210,9 @@ func TestWhatOtherControllersTrustIsNotSet(t *testing.T) {
 	}
 	b.create(labelled("argo", "argocd.argoproj.io/secret-type"))
 	b.create(labelled("key", domain+"sealed-secrets-key"))
-	b.create(labelled("listed", "app.kubernetes.io/name"))
+	b.create(labelled("described", "app.kubernetes.io/name"))
+	b.create(labelled("listed", "argocd.argoproj.io/tracking-id"))
+	b.holds("described", "key", "x")
 	b.status("argo", corev1.ConditionFalse, "spec.template.metadata.labels[argocd.argoproj.io/secret-type]")
 	b.status("key", corev1.ConditionFalse, domain+"sealed-secrets-key")
 	b.holds("listed", "key", "x")
