@@ -133,7 +133,7 @@ generated := broker/v1alpha1/zz_generated.deepcopy.go charts/privyseal/templates
 generate: $(tools)/controller-gen ## Write the generated files: deepcopy, CRDs, the table of values
 	@rm -rf $(definitions)
 	@$(tools)/controller-gen object crd paths=./broker/v1alpha1 output:crd:dir=$(definitions)
-	@$(tools)/controller-gen crd paths=github.com/bitnami-labs/sealed-secrets/pkg/apis/sealedsecrets/v1alpha1 output:crd:dir=$(definitions)
+	@$(tools)/controller-gen crd:generateEmbeddedObjectMeta=true paths=github.com/bitnami-labs/sealed-secrets/pkg/apis/sealedsecrets/v1alpha1 output:crd:dir=$(definitions)
 	@CGO_ENABLED=0 go -C tools run $(lean) ./crds -from $(CURDIR)/$(definitions) -to $(CURDIR)/charts/privyseal/templates/crds
 	@CGO_ENABLED=0 go -C tools run $(lean) ./values -values $(CURDIR)/charts/privyseal/values.yaml -readme $(CURDIR)/charts/privyseal/README.md
 

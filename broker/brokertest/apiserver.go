@@ -91,7 +91,7 @@ func Definitions(t testing.TB) []*apiextensionsv1.CustomResourceDefinition {
 		t.Fatalf("no CRDs in the chart: %v", err)
 	}
 	on := map[string]any{"enabled": true}
-	values := map[string]any{"Values": map[string]any{"crds": on, "sealedSecrets": on}, "Release": map[string]any{"Name": "privyseal"}}
+	values := map[string]any{"Values": map[string]any{"crds": on, "sealedSecrets": on}, "Release": map[string]any{"Name": "privyseal", "Namespace": System}}
 	// Of Helm's functions those that ask what is there: nothing is.
 	helm := template.FuncMap{
 		"lookup": func(...string) map[string]any { return nil },

@@ -73,7 +73,9 @@ const (
 func theirs(name string) string {
 	return `{{- /* Generated from the kinds of Sealed Secrets by make generate. Do not edit. */ -}}
 {{- $there := lookup "apiextensions.k8s.io/v1" "CustomResourceDefinition" "" "` + name + `" }}
-{{- $ours := eq .Release.Name (dig "metadata" "annotations" "meta.helm.sh/release-name" "" $there) }}
+{{- $release := dig "metadata" "annotations" "meta.helm.sh/release-name" "" $there }}
+{{- $namespace := dig "metadata" "annotations" "meta.helm.sh/release-namespace" "" $there }}
+{{- $ours := and (eq $release .Release.Name) (eq $namespace .Release.Namespace) }}
 {{- if and .Values.crds.enabled .Values.sealedSecrets.enabled (or $ours (not $there)) }}
 `
 }
