@@ -3,6 +3,7 @@ package broker_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -73,16 +74,22 @@ func TestAPodThatRanWithoutItsSecretIsReplacedOnceTheWebhookIsBack(t *testing.T)
 // claimOf is the one claim of a tenant.
 func claimOf(t *testing.T, lab *brokertest.Lab, tenant *brokertest.Tenant) string {
 	t.Helper()
-	var name string
+	return claimsOf(t, lab, tenant, 1)[0]
+}
+
+// claimsOf are a tenant's claims, sorted, once there are so many.
+func claimsOf(t *testing.T, lab *brokertest.Lab, tenant *brokertest.Tenant, count int) []string {
+	t.Helper()
+	var names []string
 	brokertest.Eventually(t, within, func(context.Context) error {
-		names := strings.Fields(lab.Kubectl(t, "get", "sclaim", "-n", tenant.Namespace, "-o", "jsonpath={.items[*].metadata.name}"))
-		if len(names) != 1 {
-			return fmt.Errorf("claims %q, want one", names)
+		names = strings.Fields(lab.Kubectl(t, "get", "sclaim", "-n", tenant.Namespace, "-o", "jsonpath={.items[*].metadata.name}"))
+		if len(names) != count {
+			return fmt.Errorf("claims %q, want %d", names, count)
 		}
-		name = names[0]
+		slices.Sort(names)
 		return nil
 	})
-	return name
+	return names
 }
 
 // withoutVersion is a manifest that can be applied though the object was

@@ -22,13 +22,15 @@ func TestARestartWaitsForTheEndOfABlackout(t *testing.T) {
 		t.Helper()
 		lab.Vault.Put(t, tenant.Path("db"), map[string]any{"password": password})
 	}
+	lab.Vault.Put(t, tenant.Path("tls"), map[string]any{"key": "first"})
 	windows := func(list string) {
 		t.Helper()
 		lab.Kubectl(t, "patch", "environment", tenant.Environment, "--type=merge", "-p", `{"spec":{"windows":`+list+`}}`)
 	}
 	put("first")
-	lab.Apply(t, reader(tenant, "app", `privyseal.io/secret.db: "db"`, ""))
-	claim := claimOf(t, lab, tenant)
+	lab.Apply(t, reader(tenant, "app", `privyseal.io/secret.db: "db", privyseal.io/secret.tls: "tls"`, ""))
+	claims := claimsOf(t, lab, tenant, 2)
+	claim, other := claims[0], claims[1]
 	podHas := func(want string) {
 		t.Helper()
 		pod := tenant.RunningPod(t, "app", within)
@@ -41,7 +43,7 @@ func TestARestartWaitsForTheEndOfABlackout(t *testing.T) {
 	began := time.Now().UTC().Add(-5 * time.Minute)
 	windows(fmt.Sprintf(`[{"kind":"Blackout","schedule":"%d %d * * *","duration":"3h","timeZone":"UTC"}]`, began.Minute(), began.Hour()))
 	opens := began.Truncate(time.Minute).Add(3 * time.Hour).Format(time.RFC3339)
-	waits := func(part string) {
+	waits := func(claim, part string) {
 		t.Helper()
 		brokertest.Eventually(t, within, func(ctx context.Context) error {
 			message, _, err := conditionOf(ctx, lab, tenant, claim, v1alpha1.ConditionRestartDeferred)
@@ -53,7 +55,7 @@ func TestARestartWaitsForTheEndOfABlackout(t *testing.T) {
 	}
 	before := tenant.RunningPod(t, "app", within)
 	put("second")
-	waits("spec.windows[0] is a blackout now")
+	waits(claim, "spec.windows[0] is a blackout now")
 	brokertest.Throughout(t, calm, rolledOut(lab, tenant, "app", 1))
 	if after := tenant.RunningPod(t, "app", within); after.UID != before.UID {
 		t.Error("the pod was replaced in the blackout")
@@ -84,14 +86,17 @@ func TestARestartWaitsForTheEndOfABlackout(t *testing.T) {
 	brokertest.Eventually(t, within, rolledOut(lab, tenant, "app", 2))
 	podHas("second")
 	brokertest.Eventually(t, within, nothingWaits(lab, tenant, claim))
+	lab.Vault.Put(t, tenant.Path("tls"), map[string]any{"key": "third"})
+	waits(other, `says "customers are locked out", which was good for an earlier change`)
 	put("third")
-	waits(`says "customers are locked out", which was good for an earlier change`)
+	waits(claim, `says "customers are locked out", which was good for an earlier change`)
 	brokertest.Throughout(t, calm, rolledOut(lab, tenant, "app", 2))
 
 	windows("[]")
 	brokertest.Eventually(t, within, rolledOut(lab, tenant, "app", 3))
 	podHas("third")
 	brokertest.Eventually(t, within, nothingWaits(lab, tenant, claim))
+	brokertest.Eventually(t, within, nothingWaits(lab, tenant, other))
 	brokertest.Throughout(t, calm, rolledOut(lab, tenant, "app", 3))
 }
 

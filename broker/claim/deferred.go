@@ -31,7 +31,7 @@ func tellDeferred(claim *v1alpha1.SecretClaim, deferral window.Deferral, now met
 	claim.Status.RestartNow = noteReasons(claim.Status.RestartNow, asked, deferral.Sequence)
 	tellWhile(claim, now, v1alpha1.ConditionRestartDeferred, reasonOf(deferral.Hold.Cause), []string{
 		fmt.Sprintf("restarts of workloads that read Secret %s wait %s", targetName(claim).Name, deferral.Hold.Says()),
-	}, adviceFor(claim, asked, deferral.Sequence))
+	}, adviceFor(claim, deferral))
 }
 
 func reasonOf(cause window.Cause) string {
@@ -81,16 +81,19 @@ func noteReasons(noted []v1alpha1.RestartNow, asked map[string]string, sequence 
 
 // adviceFor says how to restart now, and what is wrong with a reason that was
 // given for it.
-func adviceFor(claim *v1alpha1.SecretClaim, asked map[string]string, sequence int64) string {
-	if reason, there := annotation.Reason(claim.Annotations); there && reason == "" {
+func adviceFor(claim *v1alpha1.SecretClaim, deferral window.Deferral) string {
+	reason, there := annotation.Reason(claim.Annotations)
+	if there && reason == "" {
 		return fmt.Sprintf("; annotation %s of the claim gives no reason, and so does nothing: say why", annotation.RestartNow)
 	}
-	for _, workload := range slices.Sorted(maps.Keys(asked)) {
-		for _, noted := range claim.Status.RestartNow {
-			if noted.Workload == workload && noted.Reason == asked[workload] && noted.Sequence < sequence {
-				return fmt.Sprintf("; annotation %s says %q, which was good for an earlier change: give another reason", annotation.RestartNow, noted.Reason)
-			}
-		}
+	spent := deferral.Spent
+	if slices.ContainsFunc(claim.Status.RestartNow, func(n v1alpha1.RestartNow) bool {
+		return n.Workload == "" && n.Reason == reason && n.Sequence < deferral.Sequence
+	}) {
+		spent = reason
+	}
+	if spent != "" {
+		return fmt.Sprintf("; annotation %s says %q, which was good for an earlier change: give another reason", annotation.RestartNow, spent)
 	}
 	if len(claim.Status.RestartNow) == maxNoted {
 		return fmt.Sprintf("; annotation %s of the claim, with a reason, restarts all of them now", annotation.RestartNow)

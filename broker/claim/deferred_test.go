@@ -107,6 +107,11 @@ func TestTheConditionSaysWhyRestartsWaitAndWhatToDo(t *testing.T) {
 	tell(deferred(400), v1alpha1.ReasonWindowClosed)
 	tell(deferred(500), v1alpha1.ReasonWindowClosed, `says "fire", which was good for an earlier change: give another reason`)
 
+	delete(claim.Annotations, annotation.RestartNow)
+	spent := deferred(500)
+	spent.Spent = "flood"
+	tell(spent, v1alpha1.ReasonWindowClosed, `says "flood", which was good for an earlier change: give another reason`)
+
 	tellDeferred(claim, window.Deferral{}, metav1.NewTime(time.Unix(600, 0)))
 	if is := meta.FindStatusCondition(claim.Status.Conditions, v1alpha1.ConditionRestartDeferred); is != nil {
 		t.Errorf("nothing waits, and it says %+v", is)

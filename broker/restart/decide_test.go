@@ -255,6 +255,12 @@ func TestAWorkload(t *testing.T) {
 		"waits with a reason that was noted for an earlier change": {
 			[]fact{changed, closed, asked("hurry"), noted("db", "Deployment/web", "hurry", 199), pod(100, "", envFrom("db"))},
 			"leave it; stale db/password window"},
+		"goes for a reason on the workload that is noted on another claim": {
+			[]fact{changed, ours("tls", "crt: o@0"), closed, asked("hurry"), noted("tls", "Deployment/web", "hurry", 200), pod(100, "", envFrom("db"), volume("tls"))},
+			"patch db=200,tls=0; stale db/password rolling; since hurry"},
+		"waits with a reason on the workload that was noted for another target's earlier change": {
+			[]fact{changed, ours("tls", "crt: n@150 o@0"), closed, asked("hurry"), noted("tls", "Deployment/web", "hurry", 150), pod(160, "tls=150", envFrom("db"), volume("tls"))},
+			"leave it; stale db/password window"},
 		"waits with a reason that was taken back": {
 			[]fact{changed, closed, noted("db", "Deployment/web", "hurry", 200), noted("db", "", "", 200), pod(100, "", envFrom("db"))},
 			"leave it; stale db/password window"},

@@ -23,22 +23,36 @@ import (
 // first (package claim), and it is good up to that sequence. A reason that is
 // not noted yet lets nothing go. What is noted is not on the workload, where
 // kubectl rollout undo would bring an old annotation back without it.
+//
+// A workload's reason is noted once for all that it reads: on whichever claim,
+// the sequence is a time, and later changes of any target are later.
 
 // letsGo is the reason for which a stale target's restart does not wait; ""
 // where there is none.
 func (f Facts) letsGo(stale Stale) string {
+	if good, noted := f.goodUntil(); noted && good >= stale.Sequence {
+		return f.AskedNow
+	}
 	of := f.Targets[stale.Target]
 	for _, noted := range of.RestartNow {
-		asked := of.AskedNow
-		if noted.Workload != "" {
-			asked = f.AskedNow
-		}
-		mine := noted.Workload == "" || noted.Workload == f.Workload
-		if mine && asked != "" && noted.Reason == asked && noted.Sequence >= stale.Sequence {
-			return asked
+		if noted.Workload == "" && noted.Reason == of.AskedNow && noted.Sequence >= stale.Sequence {
+			return of.AskedNow
 		}
 	}
 	return ""
+}
+
+// goodUntil is the sequence up to which the reason on the workload is good, if
+// it is noted.
+func (f Facts) goodUntil() (sequence int64, noted bool) {
+	for _, target := range f.Targets {
+		for _, one := range target.RestartNow {
+			if f.AskedNow != "" && one.Workload == f.Workload && one.Reason == f.AskedNow {
+				sequence, noted = max(sequence, one.Sequence), true
+			}
+		}
+	}
+	return sequence, noted
 }
 
 // passes is the reason for which the workload is restarted though windows
@@ -77,8 +91,8 @@ func (c *Controller) defers(w Workload, facts Facts, decision Decision) time.Dur
 		c.deferrals.note(w, deferral{})
 		return 0
 	}
-	c.deferrals.note(w, deferral{facts.Hold.Environment, facts.since(decision.Stale)})
-	if facts.AskedNow != "" && c.config.Settled != nil { // for a reason that is not noted yet
+	asked := c.deferrals.note(w, deferral{facts.Hold.Environment, facts.since(decision.Stale), facts.AskedNow})
+	if _, noted := facts.goodUntil(); asked && !noted && c.config.Settled != nil {
 		for _, stale := range decision.Stale {
 			c.config.Settled(types.NamespacedName{Namespace: w.Namespace, Name: stale.Target})
 		}
@@ -164,14 +178,19 @@ func addDeferred(to *window.Deferral, target string, w Workload, facts Facts) {
 			continue
 		}
 		to.Sequence = max(to.Sequence, stale.Sequence)
-		if facts.AskedNow != "" {
+		_, noted := facts.goodUntil()
+		switch {
+		case facts.AskedNow == "":
+		case !noted:
 			to.Asked[w.nameInStatus()] = facts.AskedNow
+		case to.Spent == "" || facts.AskedNow < to.Spent:
+			to.Spent = facts.AskedNow
 		}
 	}
 }
 
 // deferrals remember which workloads wait for which environment's windows, for
-// the metrics alone.
+// the metrics, and what reason was told of, so that it is told once.
 type deferrals struct {
 	mu    sync.Mutex
 	known map[Workload]deferral
@@ -181,17 +200,23 @@ type deferrals struct {
 type deferral struct {
 	environment string
 	since       int64
+	// asked is the reason that the workload gives for going now.
+	asked string
 }
 
 func newDeferrals() *deferrals { return &deferrals{known: map[Workload]deferral{}} }
 
-func (d *deferrals) note(w Workload, now deferral) {
+// note enters how a workload waits, and says whether it gives another reason
+// than before for going now.
+func (d *deferrals) note(w Workload, now deferral) (asked bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	before := d.known[w]
 	d.known[w] = now
 	if now == (deferral{}) {
 		delete(d.known, w)
 	}
+	return now.asked != "" && now.asked != before.asked
 }
 
 // queues of those that wait, by environment.

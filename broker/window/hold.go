@@ -53,9 +53,12 @@ type Deferral struct {
 	Hold Hold
 	// Sequence of the last change that a workload waits with; 0: nothing waits.
 	Sequence int64
-	// Asked are the reasons that workloads which wait give for going now, by
-	// workload: "Deployment/web".
+	// Asked are the reasons that workloads which wait give for going now, and
+	// that are not noted yet, by workload: "Deployment/web".
 	Asked map[string]string
+	// Spent is a reason that one of them gives, and that was good for an earlier
+	// change; empty where there is none.
+	Spent string
 }
 
 // Waits says whether any workload waits.
