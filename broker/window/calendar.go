@@ -8,9 +8,9 @@ import (
 const (
 	// horizon is how far a calendar looks: past the rarest date there is.
 	horizon = 10 * 366 * 24 * time.Hour
-	// maxSteps bounds the windows that a calendar looks at: those of more than
-	// a year if one begins each minute.
-	maxSteps = 600_000
+	// maxSteps bounds the windows that a calendar looks at: those of ten years
+	// if one begins each hour, and of two months if one does each minute.
+	maxSteps = 100_000
 )
 
 // Calendar is a list of windows, checked. The zero value has none, and is

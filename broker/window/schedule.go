@@ -20,8 +20,11 @@ type schedule struct {
 }
 
 // expression has five fields and nothing else: prefixes for zones have a field
-// of their own here, and @every counts from whenever somebody asks.
-var expression = regexp.MustCompile(`^[-0-9A-Za-z*/,?]+( +[-0-9A-Za-z*/,?]+){4}$`)
+// of their own here, and @every counts from whenever somebody asks. A field that
+// is nothing but commas would be one that never matches.
+var expression = regexp.MustCompile(`^` + field + `( +` + field + `){4}$`)
+
+const field = `[-/,]*[0-9A-Za-z*?][-0-9A-Za-z*/,?]*`
 
 // longest is how long the library searches for a beginning, and more than half
 // of the time between two days that are furthest apart: 29 February 2096 and

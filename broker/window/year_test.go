@@ -19,12 +19,12 @@ type beginnings struct {
 	minutes, hours, days, months, weekdays []int // nil: all
 }
 
-func (b beginnings) meant(wall time.Time) bool {
-	in := func(set []int, value int) bool { return set == nil || slices.Contains(set, value) }
-	if !in(b.minutes, wall.Minute()) || !in(b.hours, wall.Hour()) || !in(b.months, int(wall.Month())) {
+func (b beginnings) meant(wall wall) bool {
+	in := func(set []int, value int8) bool { return set == nil || slices.Contains(set, int(value)) }
+	if !in(b.minutes, wall.minute) || !in(b.hours, wall.hour) || !in(b.months, wall.month) {
 		return false
 	}
-	day, weekday := in(b.days, wall.Day()), in(b.weekdays, int(wall.Weekday()))
+	day, weekday := in(b.days, wall.day), in(b.weekdays, wall.weekday)
 	if b.days != nil && b.weekdays != nil {
 		return day || weekday
 	}
@@ -46,10 +46,28 @@ func (b beginnings) String() string {
 	return strings.Join(fields, " ")
 }
 
+// wall is what a clock on a wall shows.
+type wall struct {
+	minutes                           int64 // since 1970, as if it were UTC
+	minute, hour, day, month, weekday int8
+}
+
+// wallOf is what it shows so many minutes after 1970, given what it showed
+// before: the date is looked up when the day is another.
+func wallOf(minutes int64, before wall) wall {
+	now := before
+	now.minutes, now.minute, now.hour = minutes, int8(minutes%60), int8(minutes/60%24)
+	if minutes/(24*60) != before.minutes/(24*60) {
+		date := time.Unix(minutes*60, 0).UTC()
+		now.day, now.month, now.weekday = int8(date.Day()), int8(date.Month()), int8(date.Weekday())
+	}
+	return now
+}
+
 // year is what a clock on a wall shows at each minute of it.
 type year struct {
 	from  time.Time
-	walls []time.Time // as if it were UTC
+	walls []wall
 }
 
 func yearOf(t *testing.T, from time.Time, zone string) year {
@@ -58,10 +76,12 @@ func yearOf(t *testing.T, from time.Time, zone string) year {
 	if err != nil {
 		t.Fatal(err)
 	}
-	y := year{from: from}
+	y, last := year{from: from}, wall{}
 	for i := range 366 * 24 * 60 {
-		clock := from.Add(time.Duration(i) * time.Minute).In(location)
-		y.walls = append(y.walls, time.Date(clock.Year(), clock.Month(), clock.Day(), clock.Hour(), clock.Minute(), 0, 0, time.UTC))
+		at := from.Add(time.Duration(i) * time.Minute)
+		_, offset := at.In(location).Zone()
+		last = wallOf((at.Unix()+int64(offset))/60, last)
+		y.walls = append(y.walls, last)
 	}
 	return y
 }
@@ -70,12 +90,16 @@ func yearOf(t *testing.T, from time.Time, zone string) year {
 // the first time, or was left out just before.
 func (y year) begins(b beginnings) []int {
 	var begins []int
-	latest := y.walls[0].Add(-time.Minute)
-	for i, wall := range y.walls {
+	latest := y.walls[0].minutes - 1
+	for i, now := range y.walls {
 		begin := false
-		for latest.Before(wall) {
-			latest = latest.Add(time.Minute)
-			begin = begin || b.meant(latest)
+		for latest < now.minutes {
+			latest++
+			shown := now
+			if latest < now.minutes { // left out
+				shown = wallOf(latest, wall{})
+			}
+			begin = begin || b.meant(shown)
 		}
 		if begin {
 			begins = append(begins, i)
@@ -106,7 +130,7 @@ func TestAYearOfManyZonesIsAsTheClockOnTheWallSays(t *testing.T) {
 	} {
 		t.Run(zone, func(t *testing.T) {
 			y := yearOf(t, time.Date(2018, 1, 1, 0, 0, 0, 0, time.UTC).AddDate(random.IntN(9), 0, 0), zone)
-			for range 8 {
+			for range 4 {
 				simulate(t, y, zone, random)
 			}
 		})
@@ -137,8 +161,10 @@ func simulate(t *testing.T, y year, zone string, random *rand.Rand) {
 	// A window that began before the year is none that the oracle saw.
 	first := 7 * 60
 	name := fmt.Sprint(windows)
-	for i, turn := first, 0; i < len(open); i = turn {
-		for turn = i + 1; turn < len(open) && open[turn] == open[i]; turn++ {
+	for i, turn := first, first; i < len(open); i = turn {
+		turn = i + 1
+		for turn < len(open) && open[turn] == open[i] {
+			turn++
 		}
 		if turn < len(open) {
 			turnsAt(t, calendar, y.from.Add(time.Duration(i)*time.Minute), open[i], y.from.Add(time.Duration(turn)*time.Minute), name)
