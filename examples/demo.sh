@@ -44,7 +44,7 @@ wait_for() {
 }
 give_up() {
 	say "this did not come about: $1"
-	kubectl get pods,secretclaims -n payments | indent
+	kubectl get pods,secretclaims,sealedsecrets -n payments | indent
 	kubectl get events -n payments | tail -20 | indent
 	kubectl logs -n privyseal-system deployment/privyseal --tail=20 | indent
 	exit 1
@@ -113,6 +113,45 @@ say "           $(($(templates_had checkout) - 1)) rollout for 1 change"
 say "website    $(pods website)  (does not read the secret, so it was left alone)"
 run kubectl get secretclaims -n payments
 [[ $(pods website) == "$neighbour" ]] || give_up "website left alone"
+
+chapter "5. Sealed, a secret can lie in git"
+say "Anybody can seal a secret; the cluster alone opens it. kubeseal works as well."
+plain='{apiVersion: v1, kind: Secret, metadata: {name: mail, namespace: payments}, stringData: {token: let-me-in}}'
+sealed=.lab/mail.yaml
+rm -f "$sealed"
+show "privyseal seal -f mail-secret.yaml -w mail.yaml"
+wait_for 60 "a sealing key" bin/privyseal cert --controller-namespace privyseal-system
+bin/privyseal seal --controller-namespace privyseal-system -w "$sealed" <<<"$plain" ||
+	give_up "a sealed secret"
+grep -A2 encryptedData "$sealed" | cut -c1-72 | indent
+run kubectl apply -f "$sealed"
+wait_for 30 "the Secret of the SealedSecret" kubectl get secret mail -n payments
+opened=$(kubectl get secret mail -n payments -o 'jsonpath={.data.token}' | base64 -d)
+say "The cluster made a Secret of it: token is $opened"
+[[ $opened == let-me-in ]] || give_up "what was sealed"
+
+chapter "6. A sealed copy of what came from Vault"
+say "The environment may keep sealed copies in a git repository, from which a cluster comes"
+say "back when Vault is gone:"
+repository=$PWD/.lab/demo-git
+rm -rf "$repository"
+"$LAB_BIN" git "$repository" >/dev/null 2>&1 &
+git_server=$!
+trap 'kill $git_server 2>/dev/null || :' EXIT
+wait_for 10 "a git server" test -e "$repository/env"
+while IFS='=' read -r name value; do declare "$name=$value"; done <"$repository/env"
+kubectl create secret generic git-credentials -n privyseal-system --from-literal=username="$GIT_USERNAME" \
+	--from-literal=password="$GIT_PASSWORD" --from-file=ca.crt="$GIT_CA_FILE" --dry-run=client -o yaml | kubectl apply -f - >/dev/null
+sealing="{\"copies\": \"Always\", \"git\": {\"url\": \"$GIT_URL/secrets.git\", \"credentialsRef\": {\"name\": \"git-credentials\"}}}"
+show "kubectl patch environment prod --type=merge -p '{\"spec\": {\"sealing\": $sealing}}'"
+kubectl patch environment prod --type=merge -p "{\"spec\": {\"sealing\": $sealing}}" >/dev/null
+copied() { git -C "$repository/secrets.git" cat-file -e main:"prod/payments/$target.yaml"; }
+target=$(kubectl get secretclaims -n payments -o 'jsonpath={.items[0].status.target.name}')
+wait_for 60 "a sealed copy in git" copied
+show "git log --stat -1"
+git -C "$repository/secrets.git" log --stat -1 --format=%s main | indent
+git -C "$repository/secrets.git" show "main:prod/payments/$target.yaml" | grep -A2 encryptedData | cut -c1-72 | indent
+kubectl patch environment prod --type=merge -p '{"spec": {"sealing": null}}' >/dev/null
 
 chapter "Done, in $((SECONDS - began)) seconds."
 say "The lab still runs. Look around with:"
