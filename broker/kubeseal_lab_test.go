@@ -93,6 +93,15 @@ func TestTheRealKubesealDoesNotSeeThatItTalksToPrivyseal(t *testing.T) {
 			}
 		}
 		eventually(t, func() (string, error) { return lab.TryKubeseal(t, again, "--validate") })
+
+		where := []string{"--kubeconfig", lab.Env("LAB_KUBECONFIG"), "--key-namespace", brokertest.System}
+		keys, err := privyseal(t, append([]string{"status", "keys"}, where...)...)
+		if err != nil || !strings.Contains(keys, broughtKey) {
+			t.Errorf("privyseal status keys printed:\n%s%v", keys, err)
+		}
+		if _, err := privyseal(t, append([]string{"keys", "retire", broughtKey}, where...)...); err == nil || !strings.Contains(err.Error(), "still needed") {
+			t.Errorf("retiring the key that is sealed to: %v", err)
+		}
 	})
 
 	t.Run("recovery-unseal", func(t *testing.T) {
@@ -193,6 +202,8 @@ func TestSealedSecretsAndPrivysealTakeOverFromEachOther(t *testing.T) {
 	})
 }
 
+const broughtKey = "brought-by-test"
+
 // newestKey brings a sealing key that is newer than the others, and gives what
 // takes it away.
 func newestKey(t *testing.T, lab *brokertest.Lab) (takeAway func()) {
@@ -203,7 +214,7 @@ func newestKey(t *testing.T, lab *brokertest.Lab) (takeAway func()) {
 	}
 	text, certificate := key.PEM()
 	secret := &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Namespace: brokertest.System, Name: "brought-by-test", Labels: map[string]string{sealedKeys: "active"}},
+		ObjectMeta: metav1.ObjectMeta{Namespace: brokertest.System, Name: broughtKey, Labels: map[string]string{sealedKeys: "active"}},
 		Type:       corev1.SecretTypeTLS,
 		Data:       map[string][]byte{corev1.TLSPrivateKeyKey: text, corev1.TLSCertKey: certificate},
 	}

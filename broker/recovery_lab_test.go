@@ -96,17 +96,26 @@ type drill struct {
 
 const copiesRepository = "copies.git"
 
-// privyseal runs the program as an operator does, and gives its output.
 func (d drill) privyseal(arguments ...string) string {
 	d.Helper()
-	command := exec.CommandContext(d.Context(), filepath.Join(brokertest.Root(d), "bin", "privyseal"), arguments...)
+	output, err := privyseal(d, arguments...)
+	if err != nil {
+		d.Fatal(err)
+	}
+	return output
+}
+
+// privyseal runs the program as an operator does, and gives its output.
+func privyseal(t testing.TB, arguments ...string) (string, error) {
+	t.Helper()
+	command := exec.CommandContext(t.Context(), filepath.Join(brokertest.Root(t), "bin", "privyseal"), arguments...)
 	var problems strings.Builder
 	command.Stderr = &problems
 	output, err := command.Output()
 	if err != nil {
-		d.Fatalf("privyseal %s: %v\n%s%s", strings.Join(arguments, " "), err, output, &problems)
+		err = fmt.Errorf("privyseal %s: %w\n%s%s", strings.Join(arguments, " "), err, output, &problems)
 	}
-	return string(output)
+	return string(output), err
 }
 
 // keepCopies has the tenant's environment keep sealed copies of everything.

@@ -18,11 +18,11 @@ import (
 func keysCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "keys",
-		Short: "Make recovery keys, and back up, check and restore the keys of a cluster",
+		Short: "Make recovery keys; back up, check, restore and retire the keys of a cluster",
 		Args:  cobra.NoArgs,
 		RunE:  func(command *cobra.Command, _ []string) error { return command.Help() },
 	}
-	command.AddCommand(keysGenerateCommand(), keysBackupCommand(), keysCheckCommand(), keysRestoreCommand())
+	command.AddCommand(keysGenerateCommand(), keysBackupCommand(), keysCheckCommand(), keysRestoreCommand(), keysRetireCommand())
 	return command
 }
 
