@@ -18,6 +18,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
@@ -57,7 +58,8 @@ func runClaims(t *testing.T, access *rest.Config, api client.Client, store *memo
 	t.Helper()
 	mgr, err := ctrl.NewManager(access, ctrl.Options{
 		Scheme: api.Scheme(), Logger: logr.Discard(), Metrics: metricsserver.Options{BindAddress: "0"},
-		Cache: cache.Options{ByObject: map[client.Object]cache.ByObject{&corev1.Secret{}: {Transform: restart.KeepMetadata}}},
+		Controller: config.Controller{SkipNameValidation: new(true)}, // whole daemons run in this process, too
+		Cache:      cache.Options{ByObject: map[client.Object]cache.ByObject{&corev1.Secret{}: {Transform: restart.KeepMetadata}}},
 	})
 	if err != nil {
 		t.Fatal(err)

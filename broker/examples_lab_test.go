@@ -1,6 +1,7 @@
 package broker_test
 
 import (
+	"context"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -15,6 +16,8 @@ type home struct {
 	environment, namespace string
 	secrets                map[string]map[string]any
 	manifests              []string // applied into this namespace
+	sealed                 string   // a Secret that is sealed first, and applied then
+	patch                  string   // of the environment, which is only tried
 	app                    string   // label of its pod
 	tells, wants           string   // what a shell in the pod is asked, and answers
 }
@@ -37,6 +40,9 @@ func TestEveryExampleWorks(t *testing.T) {
 			{environment: "prod", namespace: "payments", app: "mailer", manifests: []string{"merge-into-existing/app.yaml"},
 				secrets: map[string]map[string]any{"smtp": {"password": "let-me-in"}},
 				tells:   "echo $SMTP_HOST:$SMTP_PASSWORD", wants: "smtp.example.com:let-me-in"},
+			{environment: "prod", namespace: "payments", app: "billing", manifests: []string{"sealed-in-git/app.yaml"},
+				sealed: "sealed-in-git/secret.yaml", patch: "sealed-in-git/copies.yaml",
+				tells: "echo $API_TOKEN", wants: "not-a-real-token"},
 		}},
 		{platform: "dev-and-prod/platform.yaml", homes: []home{
 			{environment: "dev", namespace: "shop-dev", app: "shop", manifests: []string{"dev-and-prod/app.yaml"},
@@ -58,6 +64,13 @@ func TestEveryExampleWorks(t *testing.T) {
 				for name, secret := range home.secrets {
 					lab.Vault.Put(t, tenant.Path(name), secret)
 				}
+				if home.sealed != "" {
+					sealAndApply(t, lab, home.sealed)
+				}
+				if home.patch != "" {
+					lab.Kubectl(t, "patch", "environment", home.environment, "--type=merge", "--dry-run=server",
+						"--patch-file", filepath.Join(brokertest.Root(t), "examples", home.patch))
+				}
 				for _, manifest := range home.manifests {
 					lab.Kubectl(t, "apply", "-n", home.namespace, "-f", filepath.Join(brokertest.Root(t), "examples", manifest))
 				}
@@ -69,4 +82,19 @@ func TestEveryExampleWorks(t *testing.T) {
 			}
 		})
 	}
+}
+
+// sealAndApply does what the example says, but for git.
+func sealAndApply(t *testing.T, lab *brokertest.Lab, example string) {
+	t.Helper()
+	var sealed string
+	brokertest.Eventually(t, within, func(context.Context) (err error) { // until there are sealing keys
+		sealed, err = privyseal(t, "seal", "--kubeconfig", lab.Env("LAB_KUBECONFIG"), "--controller-namespace", brokertest.System,
+			"--fresh", "--format", "yaml", "-f", filepath.Join(brokertest.Root(t), "examples", example))
+		return err
+	})
+	if strings.Contains(sealed, "not-a-real-token") {
+		t.Errorf("what is sealed can be read:\n%s", sealed)
+	}
+	lab.Apply(t, sealed)
 }
