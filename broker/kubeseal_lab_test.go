@@ -76,7 +76,7 @@ func TestTheRealKubesealDoesNotSeeThatItTalksToPrivyseal(t *testing.T) {
 			t.Error("items that are sealed to the newest key were sealed anew, which would be noise in git")
 		}
 		defer newestKey(t, lab)()
-		before, after := items(t, sealed), map[string]string{}
+		before := items(t, sealed)
 		again := eventually(t, func() (string, error) {
 			again, err := lab.TryKubeseal(t, sealed, "--re-encrypt", "--format", "yaml")
 			if err == nil && fmt.Sprint(items(t, again)) == fmt.Sprint(before) {
@@ -84,7 +84,8 @@ func TestTheRealKubesealDoesNotSeeThatItTalksToPrivyseal(t *testing.T) {
 			}
 			return again, err
 		})
-		if after = items(t, again); len(after) != len(before) {
+		after := items(t, again)
+		if len(after) != len(before) {
 			t.Fatalf("%d items were %d before", len(after), len(before))
 		}
 		for name := range before {

@@ -92,9 +92,11 @@ func (d *desk) serve() {
 	d.check(d.cluster.Status().Update(d.t.Context(), pod))
 	// The proxy goes to addresses of pods only, and no controller is here to say
 	// which those are.
-	d.create(&corev1.Endpoints{ //nolint:staticcheck // as the proxy has it
+	//lint:ignore SA1019 the proxy of the API server goes by Endpoints
+	d.create(&corev1.Endpoints{
 		ObjectMeta: metav1.ObjectMeta{Namespace: controllerNamespace, Name: controllerName},
-		Subsets: []corev1.EndpointSubset{{ //nolint:staticcheck // likewise
+		//lint:ignore SA1019 likewise
+		Subsets: []corev1.EndpointSubset{{
 			Addresses: []corev1.EndpointAddress{{IP: address, TargetRef: &corev1.ObjectReference{Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name}}},
 			Ports:     []corev1.EndpointPort{{Name: "http", Port: int32(number), Protocol: corev1.ProtocolTCP}},
 		}},

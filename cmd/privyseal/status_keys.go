@@ -183,7 +183,7 @@ func retire(ctx context.Context, to io.Writer, cluster client.Client, name clien
 	}
 	at := slices.IndexFunc(snapshot.Keys, func(key sealingkey.Key) bool { return key.Secret == name.Name })
 	if at < 0 {
-		return fmt.Errorf("Secret %s is no sealing key; privyseal status keys lists them", name)
+		return fmt.Errorf("there is no sealing key %s; privyseal status keys lists them", name)
 	}
 	key := snapshot.Keys[at]
 	if err := inventory.MayRetire(key); err != nil {
