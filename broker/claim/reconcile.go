@@ -90,10 +90,16 @@ type Reconciler struct {
 
 // New makes a Reconciler.
 func New(config Config) *Reconciler {
-	return &Reconciler{
+	r := &Reconciler{
 		config: config, schedule: newSchedule(config.Clock.Now), told: newTold(), owed: newOwed(), reads: newReads(), flips: newFlips(),
 		began: sync.OnceValue(config.Clock.Now), made: config.Clock.Now(),
 	}
+	if config.Line != nil {
+		line := *config.Line
+		line.Gone = r.gone
+		r.config.Line = &line
+	}
+	return r
 }
 
 // Reconcile sees to one claim.
@@ -136,6 +142,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 		since = r.schedule.waitingSince(request.NamespacedName, now)
 	}
 	synced, err := r.config.Line.Sync(ctx, claim, since)
+	if errors.Is(err, errGone) {
+		return reconcile.Result{}, nil
+	}
 	r.reads.note(request.NamespacedName, synced, err, now)
 	if err == nil && synced.Applied.Outcome != target.Unchanged {
 		r.owed.note(claim, synced)

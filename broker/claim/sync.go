@@ -23,6 +23,7 @@ package claim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -62,7 +63,15 @@ type Line struct {
 
 	// Copies keeps sealed copies of the targets. Nil: there are none.
 	Copies Copies
+
+	// Gone says that a claim was deleted with its target, though the cache has
+	// it still. It is asked just before the target is written, since the store
+	// may take its time to answer. Nil: it is not asked.
+	Gone func(ctx context.Context, claim *v1alpha1.SecretClaim) (bool, error)
 }
+
+// errGone: the claim was deleted meanwhile, so nothing was written for it.
+var errGone = errors.New("the claim is gone")
 
 // Synced is what a run of the line found and did.
 type Synced struct {
@@ -95,6 +104,13 @@ func (l *Line) Sync(ctx context.Context, claim *v1alpha1.SecretClaim, since time
 		return Synced{Read: true}, err
 	}
 	defer clearContent(content)
+	if l.Gone != nil {
+		if gone, err := l.Gone(ctx, claim); err != nil {
+			return Synced{Read: true}, err
+		} else if gone {
+			return Synced{Read: true}, errGone
+		}
+	}
 	applied, err := l.Targets.Apply(ctx, desired(claim, content))
 	if err != nil {
 		return Synced{Read: true}, refuseTarget(err)
