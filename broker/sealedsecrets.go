@@ -10,9 +10,7 @@ import (
 
 	ssv1alpha1 "github.com/bitnami-labs/sealed-secrets/pkg/apis/sealedsecrets/v1alpha1"
 	"github.com/go-logr/logr"
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/rest"
@@ -21,13 +19,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
-	"github.com/privyseal/privyseal/broker/environment"
+	"github.com/privyseal/privyseal/broker/home"
 	"github.com/privyseal/privyseal/broker/installkey"
 	"github.com/privyseal/privyseal/broker/kubeseal"
 	"github.com/privyseal/privyseal/broker/sealedsecret"
 	"github.com/privyseal/privyseal/broker/sealingkey"
 	"github.com/privyseal/privyseal/broker/target"
-	"github.com/privyseal/privyseal/broker/v1alpha1"
 )
 
 // SealedSecrets says how SealedSecrets are served.
@@ -219,20 +216,6 @@ func (k keysThere) Snapshot(ctx context.Context) (sealingkey.Snapshot, error) {
 type homes struct{ cache client.Reader }
 
 // Environment implements kubeseal.Environments.
-func (h homes) Environment(ctx context.Context, name string) (string, error) {
-	namespace := &metav1.PartialObjectMetadata{}
-	namespace.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
-	err := h.cache.Get(ctx, client.ObjectKey{Name: name}, namespace, client.UnsafeDisableDeepCopy)
-	if client.IgnoreNotFound(err) != nil {
-		return "", fmt.Errorf("looking up namespace %s: %w", name, err)
-	}
-	var all v1alpha1.EnvironmentList
-	if err := h.cache.List(ctx, &all, client.UnsafeDisableDeepCopy); err != nil {
-		return "", fmt.Errorf("listing environments: %w", err)
-	}
-	home, err := environment.Home(all.Items, name, namespace.Labels)
-	if home == nil {
-		return "", err
-	}
-	return home.Name, err
+func (h homes) Environment(ctx context.Context, namespace string) (string, error) {
+	return home.NameOf(ctx, h.cache, namespace)
 }

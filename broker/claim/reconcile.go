@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"github.com/privyseal/privyseal/broker/statuses"
 	"github.com/privyseal/privyseal/broker/target"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
 	"github.com/privyseal/privyseal/providers"
@@ -78,8 +79,8 @@ type Config struct {
 type Reconciler struct {
 	config   Config
 	schedule *schedule
-	told     *told
-	owed     *owed
+	told     *statuses.Told[v1alpha1.SecretClaimStatus]
+	owed     *statuses.Owed[Synced]
 	reads    *reads
 	flips    *rate.Limiter
 
@@ -91,7 +92,7 @@ type Reconciler struct {
 // New makes a Reconciler.
 func New(config Config) *Reconciler {
 	r := &Reconciler{
-		config: config, schedule: newSchedule(config.Clock.Now), told: newTold(), owed: newOwed(), reads: newReads(), flips: newFlips(),
+		config: config, schedule: newSchedule(config.Clock.Now), told: &statuses.Told[v1alpha1.SecretClaimStatus]{}, owed: &statuses.Owed[Synced]{}, reads: newReads(), flips: newFlips(),
 		began: sync.OnceValue(config.Clock.Now), made: config.Clock.Now(),
 	}
 	if config.Line != nil {
@@ -108,17 +109,19 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	err := r.config.Client.Get(ctx, request.NamespacedName, claim)
 	if apierrors.IsNotFound(err) || err == nil && !claim.DeletionTimestamp.IsZero() {
 		r.schedule.forget(request.NamespacedName)
-		r.told.forget(request.NamespacedName)
-		r.owed.forget(request.NamespacedName)
+		r.told.Forget(request.NamespacedName)
+		r.owed.Forget(request.NamespacedName)
 		r.reads.forget(request.NamespacedName)
 		return reconcile.Result{}, nil
 	}
 	if err != nil {
 		return reconcile.Result{}, fmt.Errorf("looking up claim %s: %w", request, err)
 	}
-	r.told.catchUp(claim)
+	if status, told := r.told.CatchUp(claim); told {
+		claim.Status = *status.DeepCopy()
+	}
 	r.began()
-	if synced, owed := r.owed.take(claim); owed {
+	if synced, owed := r.owed.Take(claim); owed {
 		return r.finish(ctx, claim, synced, nil)
 	}
 	now := r.config.Clock.Now()
@@ -131,7 +134,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 		if err != nil {
 			return reconcile.Result{}, err
 		}
-		return sooner(reconcile.Result{RequeueAfter: due.Sub(now), Priority: new(whatIsDue)}, later), nil
+		return sooner(reconcile.Result{RequeueAfter: due.Sub(now), Priority: new(statuses.WhatIsDue)}, later), nil
 	}
 
 	if gone, err := r.gone(ctx, claim); gone || err != nil {
@@ -147,8 +150,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	}
 	r.reads.note(request.NamespacedName, synced, err, now)
 	if err == nil && synced.Applied.Outcome != target.Unchanged {
-		r.owed.note(claim, synced)
-		return reconcile.Result{RequeueAfter: atOnce, Priority: new(whatIsOwed)}, nil
+		r.owed.Note(claim, synced)
+		return reconcile.Result{RequeueAfter: statuses.AtOnce, Priority: new(statuses.WhatIsOwed)}, nil
 	}
 	return r.finish(ctx, claim, synced, err)
 }
@@ -274,7 +277,7 @@ func (r *Reconciler) write(ctx context.Context, before, claim *v1alpha1.SecretCl
 	if err := r.config.Client.Status().Patch(ctx, claim, client.MergeFrom(before)); err != nil {
 		return client.IgnoreNotFound(fmt.Errorf("writing the status of claim %s/%s: %w", claim.Namespace, claim.Name, err))
 	}
-	r.told.remember(before.ResourceVersion, claim)
+	r.told.Remember(before.ResourceVersion, claim, *claim.Status.DeepCopy())
 	r.announceDeferred(before, claim)
 	return nil
 }
@@ -309,13 +312,13 @@ func (r *Reconciler) settle(ctx context.Context, claim *v1alpha1.SecretClaim, er
 	case err == nil:
 		next := nextSlot(claim.Namespace, r.interval(claim), now)
 		r.schedule.set(client.ObjectKeyFromObject(claim), next)
-		return reconcile.Result{RequeueAfter: next.Sub(now), Priority: new(whatIsDue)}, nil
+		return reconcile.Result{RequeueAfter: next.Sub(now), Priority: new(statuses.WhatIsDue)}, nil
 	case errors.As(err, &refusal):
 		log.FromContext(ctx).Info("claim refused", "reason", refusal.Reason, "message", refusal.Message)
-		return reconcile.Result{RequeueAfter: min(retryRefused, r.interval(claim)), Priority: new(whatIsDue)}, nil
+		return reconcile.Result{RequeueAfter: min(retryRefused, r.interval(claim)), Priority: new(statuses.WhatIsDue)}, nil
 	case errors.Is(err, providers.ErrUnavailable):
 		log.FromContext(ctx).Info("store unavailable, the last good value stays", "error", err.Error())
-		return reconcile.Result{RequeueAfter: min(retryRefused, r.interval(claim)), Priority: new(whatIsDue)}, nil
+		return reconcile.Result{RequeueAfter: min(retryRefused, r.interval(claim)), Priority: new(statuses.WhatIsDue)}, nil
 	default:
 		return reconcile.Result{}, err
 	}

@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/privyseal/privyseal/broker/annotation"
+	"github.com/privyseal/privyseal/broker/statuses"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
 )
 
@@ -49,7 +50,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr manager.Manager, 
 	secrets := &metav1.PartialObjectMetadata{}
 	secrets.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
 
-	ofSecret := asOwed(func(ctx context.Context, secret client.Object) []reconcile.Request {
+	ofSecret := statuses.Waking(func(ctx context.Context, secret client.Object) []reconcile.Request {
 		return r.requests(ctx, wakeNobody, client.InNamespace(secret.GetNamespace()), client.MatchingFields{byTarget: secret.GetName()})
 	})
 	ofOwnStore := handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, store client.Object) []reconcile.Request {

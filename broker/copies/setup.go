@@ -19,7 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
-	"github.com/privyseal/privyseal/broker/environment"
+	"github.com/privyseal/privyseal/broker/home"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
 )
 
@@ -93,16 +93,7 @@ func (k *Keeper) forward(ctx context.Context, to chan<- event.TypedGenericEvent[
 
 // homeOf is the environment of a namespace.
 func (k *Keeper) homeOf(ctx context.Context, namespace string) string {
-	meta := &metav1.PartialObjectMetadata{}
-	meta.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
-	if err := k.config.Cache.Get(ctx, client.ObjectKey{Name: namespace}, meta, client.UnsafeDisableDeepCopy); err != nil {
-		return homeless
-	}
-	var environments v1alpha1.EnvironmentList
-	if err := k.config.Cache.List(ctx, &environments, client.UnsafeDisableDeepCopy); err != nil {
-		return homeless // unreachable: the list is the cache's own
-	}
-	home, err := environment.Home(environments.Items, namespace, meta.Labels)
+	home, err := home.Of(ctx, k.config.Cache, namespace)
 	if err != nil || home == nil {
 		return homeless
 	}

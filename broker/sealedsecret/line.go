@@ -26,10 +26,10 @@ import (
 	ssv1alpha1 "github.com/bitnami-labs/sealed-secrets/pkg/apis/sealedsecrets/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/privyseal/privyseal/broker/environment"
+	"github.com/privyseal/privyseal/broker/home"
 	"github.com/privyseal/privyseal/broker/manifest"
 	"github.com/privyseal/privyseal/broker/sealingkey"
 	"github.com/privyseal/privyseal/broker/target"
@@ -157,20 +157,11 @@ func (l *line) open(ctx context.Context, job unsealing, snapshot sealingkey.Snap
 
 // home is the environment that the namespace is in, or nil.
 func (l *line) home(ctx context.Context, namespace string) (*v1alpha1.Environment, error) {
-	meta := &metav1.PartialObjectMetadata{}
-	meta.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
-	if err := l.cache.Get(ctx, client.ObjectKey{Name: namespace}, meta, client.UnsafeDisableDeepCopy); client.IgnoreNotFound(err) != nil {
-		return nil, fmt.Errorf("looking up namespace %s: %w", namespace, err)
-	}
-	var environments v1alpha1.EnvironmentList
-	if err := l.cache.List(ctx, &environments, client.UnsafeDisableDeepCopy); err != nil {
-		return nil, fmt.Errorf("listing environments: %w", err)
-	}
-	home, err := environment.Home(environments.Items, namespace, meta.Labels)
-	if err != nil {
+	found, err := home.Of(ctx, l.cache, namespace)
+	if errors.Is(err, environment.ErrTwo) || errors.Is(err, environment.ErrSelector) {
 		return nil, refuse(reasonUnseal, countUnseal, err)
 	}
-	return home, nil
+	return found, client.IgnoreNotFound(err)
 }
 
 // standby says that a SealedSecret is a copy for when its Secret cannot be made

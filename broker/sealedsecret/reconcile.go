@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	ssv1alpha1 "github.com/bitnami-labs/sealed-secrets/pkg/apis/sealedsecrets/v1alpha1"
@@ -21,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/privyseal/privyseal/broker/installkey"
+	"github.com/privyseal/privyseal/broker/statuses"
 	"github.com/privyseal/privyseal/broker/target"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
 )
@@ -76,15 +78,15 @@ type Reconciler struct {
 	config  Config
 	line    *line
 	ledger  *ledger
-	owed    *owed
-	told    *told
+	owed    *statuses.Owed[target.Applied]
+	told    *statuses.Told[*ssv1alpha1.SealedSecretStatus]
 	metrics *metrics
 }
 
 // New makes a Reconciler.
 func New(config Config) *Reconciler {
 	r := &Reconciler{
-		config: config, line: newLine(config), owed: newOwed(), told: newTold(),
+		config: config, line: newLine(config), owed: &statuses.Owed[target.Applied]{}, told: &statuses.Told[*ssv1alpha1.SealedSecretStatus]{},
 		metrics: newMetrics(config.Registerer, config.Revision),
 	}
 	r.ledger = newLedger(config, r.living)
@@ -96,8 +98,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	sealed := &ssv1alpha1.SealedSecret{}
 	err := r.config.Client.Get(ctx, request.NamespacedName, sealed)
 	if apierrors.IsNotFound(err) || err == nil && !sealed.DeletionTimestamp.IsZero() {
-		r.owed.forget(request.NamespacedName)
-		r.told.forget(request.NamespacedName)
+		r.owed.Forget(request.NamespacedName)
+		r.told.Forget(request.NamespacedName)
 		r.metrics.forget(request.NamespacedName)
 		return reconcile.Result{}, r.forgetTheDead(ctx, request.Namespace)
 	}
@@ -105,8 +107,10 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 		r.metrics.failed(countFetch, "")
 		return reconcile.Result{}, fmt.Errorf("looking up SealedSecret %s: %w", request, err)
 	}
-	r.told.catchUp(sealed)
-	if applied, owed := r.owed.take(sealed); owed {
+	if status, told := r.told.CatchUp(sealed); told {
+		sealed.Status = status.DeepCopy()
+	}
+	if applied, owed := r.owed.Take(sealed); owed {
 		return reconcile.Result{}, r.tell(ctx, sealed, applied, nil)
 	}
 	return r.see(ctx, sealed)
@@ -143,8 +147,8 @@ func (r *Reconciler) see(ctx context.Context, sealed *ssv1alpha1.SealedSecret) (
 	r.metrics.unsealed.WithLabelValues(string(applied.Outcome)).Inc()
 	r.ledger.note(ctx, sealed.Namespace, sealed.UID, recordOf(memory.ring, memory.made, applied.Status.UID, applied.Status.ResourceVersion))
 	if applied.Outcome != target.Unchanged {
-		r.owed.note(sealed, applied)
-		return reconcile.Result{RequeueAfter: atOnce, Priority: new(whatIsOwed)}, nil
+		r.owed.Note(sealed, applied)
+		return reconcile.Result{RequeueAfter: statuses.AtOnce, Priority: new(statuses.WhatIsOwed)}, nil
 	}
 	return reconcile.Result{}, r.tell(ctx, sealed, applied, nil)
 }
@@ -250,7 +254,7 @@ func (r *Reconciler) tell(ctx context.Context, sealed *ssv1alpha1.SealedSecret, 
 			r.metrics.failed(countStatus, sealed.Namespace)
 			return fmt.Errorf("writing the status of SealedSecret %s/%s: %w", sealed.Namespace, sealed.Name, err)
 		}
-		r.told.remember(before.ResourceVersion, sealed)
+		r.told.Remember(before.ResourceVersion, sealed, sealed.Status.DeepCopy())
 	}
 	r.metrics.observe(sealed)
 	r.announce(ctx, sealed, applied, err, news)
@@ -278,5 +282,5 @@ func (r *Reconciler) announce(ctx context.Context, sealed *ssv1alpha1.SealedSecr
 // limited is as much of a text as an event takes.
 func limited(text string) string {
 	const maxNote = 1024
-	return text[:min(len(text), maxNote)]
+	return strings.ToValidUTF8(text[:min(len(text), maxNote)], "")
 }

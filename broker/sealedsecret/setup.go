@@ -8,11 +8,9 @@ import (
 	ssv1alpha1 "github.com/bitnami-labs/sealed-secrets/pkg/apis/sealedsecrets/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
-	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -20,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
+	"github.com/privyseal/privyseal/broker/statuses"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
 )
 
@@ -47,7 +46,7 @@ func (r *Reconciler) SetupWithManager(mgr manager.Manager, turned <-chan event.G
 	err := builder.ControllerManagedBy(mgr).
 		Named("sealedsecret").
 		For(&ssv1alpha1.SealedSecret{}, builder.WithPredicates(said)).
-		WatchesMetadata(secretMeta(), ofSecret(r.sealedOf)).
+		WatchesMetadata(secretMeta(), statuses.Waking(r.ofSecret)).
 		WatchesMetadata(namespaces, ofNamespace, builder.WithPredicates(later(predicate.LabelChangedPredicate{}))).
 		Watches(&v1alpha1.Environment{}, all, builder.WithPredicates(later(predicate.GenerationChangedPredicate{}))).
 		Watches(&v1alpha1.SecretClaim{}, handler.EnqueueRequestsFromMapFunc(r.copyOf), builder.WithPredicates(later(predicate.ResourceVersionChangedPredicate{}))).
@@ -78,33 +77,13 @@ func (r *Reconciler) requests(ctx context.Context, wanted func(*ssv1alpha1.Seale
 	return requests
 }
 
-// sealedOf is the SealedSecret of a Secret's name. Most Secrets have none.
-func (r *Reconciler) sealedOf(ctx context.Context, secret client.Object) (reconcile.Request, bool) {
+// ofSecret is the SealedSecret of a Secret's name. Most Secrets have none.
+func (r *Reconciler) ofSecret(ctx context.Context, secret client.Object) []reconcile.Request {
 	name := client.ObjectKeyFromObject(secret)
-	err := r.config.Client.Get(ctx, name, &ssv1alpha1.SealedSecret{}, client.UnsafeDisableDeepCopy)
-	return reconcile.Request{NamespacedName: name}, err == nil
-}
-
-// ofSecret wakes at the priority of what is owed: most of what the watch on
-// Secrets sees is our own writes.
-func ofSecret(sealedOf func(context.Context, client.Object) (reconcile.Request, bool)) handler.EventHandler {
-	type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
-	wake := func(ctx context.Context, object client.Object, q queue) {
-		request, found := sealedOf(ctx, object)
-		if !found {
-			return
-		}
-		if ordered, ok := q.(priorityqueue.PriorityQueue[reconcile.Request]); ok {
-			ordered.AddWithOpts(priorityqueue.AddOpts{Priority: new(whatIsOwed)}, request)
-			return
-		}
-		q.Add(request)
+	if err := r.config.Client.Get(ctx, name, &ssv1alpha1.SealedSecret{}, client.UnsafeDisableDeepCopy); err != nil {
+		return nil
 	}
-	return handler.Funcs{
-		CreateFunc: func(ctx context.Context, e event.CreateEvent, q queue) { wake(ctx, e.Object, q) },
-		UpdateFunc: func(ctx context.Context, e event.UpdateEvent, q queue) { wake(ctx, e.ObjectNew, q) },
-		DeleteFunc: func(ctx context.Context, e event.DeleteEvent, q queue) { wake(ctx, e.Object, q) },
-	}
+	return []reconcile.Request{{NamespacedName: name}}
 }
 
 // later passes over what is there when the daemon starts: every SealedSecret is

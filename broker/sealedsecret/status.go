@@ -2,6 +2,7 @@ package sealedsecret
 
 import (
 	"errors"
+	"strings"
 
 	ssv1alpha1 "github.com/bitnami-labs/sealed-secrets/pkg/apis/sealedsecrets/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
@@ -22,7 +23,7 @@ func statusAfter(sealed *ssv1alpha1.SealedSecret, err error, now metav1.Time) *s
 	var refusal *Refusal
 	if errors.As(err, &refusal) {
 		message := refusal.Error()
-		wanted.Status, wanted.Reason, wanted.Message = corev1.ConditionFalse, refusal.Reason, message[:min(len(message), maxMessage)]
+		wanted.Status, wanted.Reason, wanted.Message = corev1.ConditionFalse, refusal.Reason, strings.ToValidUTF8(message[:min(len(message), maxMessage)], "")
 	} else if err != nil {
 		return sealed.Status
 	}

@@ -10,13 +10,11 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
-	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/privyseal/privyseal/broker/environment"
+	"github.com/privyseal/privyseal/broker/home"
 	"github.com/privyseal/privyseal/broker/manifest"
 	"github.com/privyseal/privyseal/broker/seal"
-	"github.com/privyseal/privyseal/broker/v1alpha1"
 )
 
 // recipients are the flags that say to whom is sealed.
@@ -195,18 +193,12 @@ func (r *recipients) homeOf(ctx context.Context, flags *pflag.FlagSet, cluster *
 	return home, nil
 }
 
-func askHome(ctx context.Context, cluster client.Client, name string) (string, error) {
-	namespace := &corev1.Namespace{}
-	if err := cluster.Get(ctx, client.ObjectKey{Name: name}, namespace); err != nil {
+// askHome asks the cluster which environment a namespace is in. One that is not
+// there is an error: it is not guessed what it will be in.
+func askHome(ctx context.Context, cluster client.Client, namespace string) (string, error) {
+	found, err := home.Of(ctx, cluster, namespace)
+	if err != nil || found == nil {
 		return "", err
 	}
-	var all v1alpha1.EnvironmentList
-	if err := cluster.List(ctx, &all); err != nil {
-		return "", err
-	}
-	home, err := environment.Home(all.Items, name, namespace.Labels)
-	if err != nil || home == nil {
-		return "", err
-	}
-	return home.Name, nil
+	return found.Name, nil
 }

@@ -96,7 +96,7 @@ func (c *cluster) served(ctx context.Context) (certificate []byte, err error) {
 		return nil, err
 	}
 	err = until(ctx, time.Minute, sampling, func(ctx context.Context) (string, error) {
-		command := exec.CommandContext(ctx, filepath.Join(c.root, "bin", "privyseal"), "cert", "--cert", "http://"+kubesealAddress+"/v1/cert.pem")
+		command := exec.CommandContext(ctx, filepath.Join(c.root, "bin", "privyseal"), "cert", "--controller-url", "http://"+kubesealAddress)
 		text, err := output(command)
 		if err != nil || !strings.Contains(text, "PRIVYSEAL V2 PUBLIC KEY") {
 			return fmt.Sprintf("the daemon serves no key of version 2 (%v)", err), nil
