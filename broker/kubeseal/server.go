@@ -103,7 +103,7 @@ func (s *Server) serve(ctx context.Context, listener net.Listener) error {
 	stop := context.AfterFunc(ctx, func() {
 		deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 		defer cancel()
-		stopped <- server.Shutdown(deadline)
+		stopped <- shutDown(deadline, server)
 	})
 	defer stop()
 	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
@@ -113,4 +113,15 @@ func (s *Server) serve(ctx context.Context, listener net.Listener) error {
 		return fmt.Errorf("stopping to serve kubeseal: %w", err)
 	}
 	return nil
+}
+
+// shutDown waits for the answers under way, and cuts what is still connected at
+// the deadline: clients that connect and ask nothing keep no daemon from its
+// clean end.
+func shutDown(ctx context.Context, server *http.Server) error {
+	err := server.Shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return server.Close()
+	}
+	return err
 }

@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -473,6 +474,31 @@ func TestTheServerServesManyAtOnceUntilItIsStopped(t *testing.T) {
 	}
 	if err := kubeseal.New(kubeseal.Config{Address: "nowhere:-1", Keys: w, Environments: w}).Start(t.Context()); err == nil {
 		t.Error("it listens nowhere")
+	}
+}
+
+func TestAClientThatConnectsAndAsksNothingKeepsNoServerFromItsCleanEnd(t *testing.T) {
+	w := newWorld(t)
+	address := freeAddress(t)
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- kubeseal.New(kubeseal.Config{Address: address, Keys: w, Environments: w}).Start(ctx) }()
+	response, err := retrying(t, func() (*http.Response, error) { return http.Get("http://" + address + "/healthz") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	silent, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if _, err := silent.Read(make([]byte, 1)); !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the connection is not cut: %v", err)
 	}
 }
 

@@ -20,8 +20,9 @@ const (
 	// its SealedSecrets, whose own status has no place for it.
 	LedgerName = "privyseal-unsealed"
 
-	// batch is how long records are gathered before they are written.
-	batch = time.Second
+	// batch is how long records are gathered before they are written, so that a
+	// thousand SealedSecrets at once are few writes.
+	batch = 5 * time.Second
 
 	// maxRecords fit a ConfigMap. SealedSecrets beyond them are opened again when
 	// a daemon starts.
