@@ -9,7 +9,7 @@ import (
 
 	"github.com/privyseal/privyseal/broker/target"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
-	"github.com/privyseal/privyseal/broker/window"
+	"github.com/privyseal/privyseal/broker/waits"
 )
 
 // Facts are all that is judged about one workload, gathered before.
@@ -42,7 +42,7 @@ type Facts struct {
 	// AskedNow is the reason that the workload's privyseal.io/restart-now gives.
 	AskedNow string
 	// Hold is what keeps restarts of the namespace back now.
-	Hold window.Hold
+	Hold waits.Hold
 }
 
 // Pod is one live pod of the workload.

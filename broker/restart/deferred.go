@@ -9,7 +9,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/privyseal/privyseal/broker/window"
+	"github.com/privyseal/privyseal/broker/waits"
 )
 
 // A restart that falls into a time when an environment's windows forbid it is
@@ -97,7 +97,7 @@ func (c *Controller) defers(w Workload, facts Facts, decision Decision) time.Dur
 			c.config.Settled(types.NamespacedName{Namespace: w.Namespace, Name: stale.Target})
 		}
 	}
-	if facts.Hold.Cause != window.Closed {
+	if facts.Hold.Cause != waits.Closed {
 		return lookAtWindows
 	}
 	return min(lookAtWindows, max(time.Millisecond, facts.Hold.Until.Sub(c.config.Clock.Now())))
@@ -143,27 +143,27 @@ func (t Target) changedAfter(key string, sequence int64) int64 {
 
 // Deferred says what waits for a window among the workloads that read a target,
 // from the caches: no request goes out.
-func (c *Controller) Deferred(ctx context.Context, target types.NamespacedName) (window.Deferral, error) {
+func (c *Controller) Deferred(ctx context.Context, target types.NamespacedName) (waits.Deferral, error) {
 	hold, err := c.hold(ctx, target.Namespace)
 	if err != nil || !hold.Holds() {
-		return window.Deferral{}, err
+		return waits.Deferral{}, err
 	}
 	workloads, err := c.gather.consumers(ctx, target)
 	if err != nil {
-		return window.Deferral{}, err
+		return waits.Deferral{}, err
 	}
-	found := window.Deferral{Hold: hold, Asked: map[string]string{}}
+	found := waits.Deferral{Hold: hold, Asked: map[string]string{}}
 	for _, w := range workloads {
 		s, err := c.gather.workload(ctx, w)
 		if apierrors.IsNotFound(err) {
 			continue
 		}
 		if err != nil {
-			return window.Deferral{}, err
+			return waits.Deferral{}, err
 		}
 		facts, err := c.gather.facts(ctx, w, s)
 		if err != nil {
-			return window.Deferral{}, err
+			return waits.Deferral{}, err
 		}
 		facts.Hold = hold
 		addDeferred(&found, target.Name, w, facts)
@@ -172,7 +172,7 @@ func (c *Controller) Deferred(ctx context.Context, target types.NamespacedName) 
 }
 
 // addDeferred adds a workload to what waits with a target, if it does.
-func addDeferred(to *window.Deferral, target string, w Workload, facts Facts) {
+func addDeferred(to *waits.Deferral, target string, w Workload, facts Facts) {
 	for _, stale := range Decide(facts).Stale {
 		if stale.Target != target || stale.Standing != HeldByWindow {
 			continue

@@ -1,4 +1,7 @@
-package window
+// Package waits has the words in which restarts that wait are told of: what holds
+// them back, and which of them are held. Package restart finds them, and package
+// claim puts them into a claim's status, so they are at home in neither.
+package waits
 
 import (
 	"fmt"
