@@ -40,6 +40,12 @@ func reasonOf(cause waits.Cause) string {
 		return v1alpha1.ReasonWindowsMalformed
 	case waits.NeverOpen:
 		return v1alpha1.ReasonWindowsNeverOpen
+	case waits.Turn:
+		return v1alpha1.ReasonTurn
+	case waits.Stopped:
+		return v1alpha1.ReasonRolloutFailing
+	case waits.Disrupted:
+		return v1alpha1.ReasonDisruptionBudget
 	case waits.Closed, waits.Nothing:
 	}
 	return v1alpha1.ReasonWindowClosed
@@ -110,7 +116,7 @@ func (r *Reconciler) announceDeferred(before, claim *v1alpha1.SecretClaim) {
 		return
 	}
 	kind := corev1.EventTypeNormal
-	if is.Reason != v1alpha1.ReasonWindowClosed {
+	if is.Reason != v1alpha1.ReasonWindowClosed && is.Reason != v1alpha1.ReasonTurn {
 		kind = corev1.EventTypeWarning
 	}
 	const maxNote = 1000 // what the events API takes, less some room

@@ -27,12 +27,12 @@ const (
 	neverAgain = 24 * time.Hour
 )
 
-// hold is what keeps the restarts of a namespace back now. Where it is not
-// known which environment the namespace is in, and some environment has
-// windows, they are kept back: a restart too late is made up for.
+// hold is what windows keep back of a namespace's restarts now. Where it is not
+// known which environment the namespace is in, and some environment has windows
+// or bounds its restarts, they are kept back: a restart too late is made up for.
 func (c *Controller) hold(ctx context.Context, namespace string) (waits.Hold, error) {
 	has, environments, err := c.gather.environments(ctx, namespace)
-	if err != nil || !slices.ContainsFunc(environments, hasWindows) {
+	if err != nil || !slices.ContainsFunc(environments, hasRules) {
 		return waits.Hold{}, err
 	}
 	home, err := environment.Home(environments, namespace, has)
@@ -45,7 +45,7 @@ func (c *Controller) hold(ctx context.Context, namespace string) (waits.Hold, er
 	return c.calendars.hold(home, c.config.Clock.Now()), nil
 }
 
-func hasWindows(e v1alpha1.Environment) bool { return len(e.Spec.Windows) > 0 }
+func hasRules(e v1alpha1.Environment) bool { return len(e.Spec.Windows) > 0 || e.Spec.Restarts != nil }
 
 // environments are all there are, with the namespace's labels: what
 // environment.Home chooses by.
@@ -54,12 +54,18 @@ func (g gatherer) environments(ctx context.Context, namespace string) (labels.Se
 	if err := g.cache.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, nil, fmt.Errorf("listing environments: %w", err)
 	}
+	has, err := labelsOf(ctx, g.cache, namespace)
+	return has, list.Items, err
+}
+
+// labelsOf a namespace; none of one that is not there.
+func labelsOf(ctx context.Context, cache client.Reader, namespace string) (labels.Set, error) {
 	in := metaOf(corev1.SchemeGroupVersion.WithKind("Namespace"))
-	err := g.cache.Get(ctx, types.NamespacedName{Name: namespace}, in, client.UnsafeDisableDeepCopy)
+	err := cache.Get(ctx, types.NamespacedName{Name: namespace}, in, client.UnsafeDisableDeepCopy)
 	if client.IgnoreNotFound(err) != nil {
-		return nil, nil, fmt.Errorf("looking up namespace %s: %w", namespace, err)
+		return nil, fmt.Errorf("looking up namespace %s: %w", namespace, err)
 	}
-	return in.Labels, list.Items, nil
+	return in.Labels, nil
 }
 
 // calendars remember what was computed of each environment's windows, since

@@ -89,7 +89,7 @@ func (c *cluster) figure(name string) string {
 			continue
 		}
 		for _, metric := range family.GetMetric() {
-			if labels := metric.GetLabel(); len(labels) == 1 && labels[0].GetValue() == c.namespace {
+			if strings.Contains(metric.String(), fmt.Sprintf("value:%q", c.namespace)) {
 				return fmt.Sprint(metric.GetGauge().GetValue())
 			}
 		}

@@ -5,6 +5,7 @@ package waits
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -22,18 +23,28 @@ const (
 	Unknown Cause = "unknown"
 	// NeverOpen: the windows leave no time at all.
 	NeverOpen Cause = "never"
+	// Turn: the environment's restarts let others go first.
+	Turn Cause = "turn"
+	// Stopped: a rollout for the same change fails.
+	Stopped Cause = "stopped"
+	// Disrupted: a PodDisruptionBudget has no pod to spare.
+	Disrupted Cause = "disrupted"
 )
 
-// Hold is what keeps the restarts of a namespace back at an instant. The zero
-// value keeps none.
+// Hold is what keeps restarts back at an instant: windows those of a whole
+// namespace, all else those of one workload. The zero value keeps none.
 type Hold struct {
-	// Environment whose windows they are; empty where that is not known.
+	// Environment whose rule it is; empty where that is not known.
 	Environment string
 	Cause       Cause
-	// Until is when restarts may happen again; zero unless Closed.
+	// Until is when it ends, or is worth another look; zero where that is not
+	// known.
 	Until time.Time
-	// Why in a sentence, without the environment.
+	// Why in a sentence, without the environment. It stays the same while others
+	// come and go, so that a status that tells it does.
 	Why string
+	// Now is what it waits for at this moment; empty where Why says all.
+	Now string
 }
 
 // Holds says whether restarts are kept back.
@@ -42,8 +53,14 @@ func (h Hold) Holds() bool { return h.Cause != Nothing }
 // Says completes "restarts wait".
 func (h Hold) Says() string {
 	until := "until that is mended"
-	if h.Cause == Closed {
+	switch h.Cause {
+	case Closed:
 		until = "until " + h.Until.UTC().Format(time.RFC3339)
+	case Turn:
+		until = "for their turn"
+	case Disrupted:
+		until = "until pods are ready again"
+	case Nothing, Unknown, NeverOpen, Stopped:
 	}
 	if h.Environment == "" {
 		return until + ": " + h.Why
@@ -51,7 +68,15 @@ func (h Hold) Says() string {
 	return fmt.Sprintf("%s, in environment %s: %s", until, h.Environment, h.Why)
 }
 
-// Deferral is what waits for a window among the workloads that read a Secret.
+// Outranks says that of two reasons to wait people want to hear this one: it
+// takes somebody who does something.
+func (h Hold) Outranks(other Hold) bool { return h.Cause.rank() > other.Cause.rank() }
+
+func (c Cause) rank() int {
+	return slices.Index([]Cause{Nothing, Turn, Disrupted, Stopped, Closed, NeverOpen, Unknown}, c)
+}
+
+// Deferral is what waits among the workloads that read a Secret.
 type Deferral struct {
 	Hold Hold
 	// Sequence of the last change that a workload waits with; 0: nothing waits.
