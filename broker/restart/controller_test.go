@@ -44,7 +44,10 @@ func TestOnARealAPIServer(t *testing.T) {
 		"what holds one back is told and can be passed": whatHoldsOneBackIsToldAndCanBePassed,
 		"budgets that make no sense are refused":        budgetsThatMakeNoSenseAreRefused,
 	} {
-		t.Run(name, func(t *testing.T) { test(newCluster(t, access)) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // each in a namespace of its own; most of the time is quiet periods
+			test(newCluster(t, access))
+		})
 	}
 }
 
