@@ -92,9 +92,9 @@ func (c *Controller) defers(w Workload, facts Facts, decision Decision) time.Dur
 		return 0
 	}
 	asked := c.deferrals.note(w, deferral{facts.Hold.Environment, facts.since(decision.Stale), facts.AskedNow})
-	if _, noted := facts.goodUntil(); asked && !noted && c.config.Settled != nil {
+	if _, noted := facts.goodUntil(); asked && !noted {
 		for _, stale := range decision.Stale {
-			c.config.Settled(types.NamespacedName{Namespace: w.Namespace, Name: stale.Target})
+			c.settled(types.NamespacedName{Namespace: w.Namespace, Name: stale.Target})
 		}
 	}
 	if facts.Hold.Cause != window.Closed {

@@ -16,7 +16,7 @@ import (
 // given, and what it does goes to the API server given.
 func NewOn(config Config, cache client.Reader, server client.Client) *Controller {
 	c := New(config)
-	c.gather, c.client, c.live, c.events = gatherer{cache, config.Webhook}, server, server, &events.FakeRecorder{}
+	c.gather, c.client, c.live, c.events = newGatherer(cache, config), server, server, &events.FakeRecorder{}
 	return c
 }
 
