@@ -256,10 +256,12 @@ func (k *Keeper) send(ctx context.Context, namespace string, p *page, changes ma
 	p.mu.Lock()
 	object.ResourceVersion = p.version
 	p.mu.Unlock()
-	if object.ResourceVersion == "" {
-		err = k.config.Writer.Create(ctx, object)
-	} else {
+	if object.ResourceVersion != "" {
 		err = k.config.Writer.Update(ctx, object)
+	}
+	if object.ResourceVersion == "" || apierrors.IsNotFound(err) { // somebody deleted it, and it is all here
+		object.ResourceVersion, object.UID = "", ""
+		err = k.config.Writer.Create(ctx, object)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
