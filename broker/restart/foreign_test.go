@@ -253,7 +253,9 @@ func whatIsSeenFirstIsNoChange(c *cluster) {
 
 	// A record that is lost is written again by the daemon that has it in mind.
 	// For the next one it is a beginning.
-	lose := func() { c.must(c.client.Delete(c.Context(), &corev1.ConfigMap{ObjectMeta: c.meta(foreign.RecordName)})) }
+	lose := func() {
+		c.must(c.client.Delete(c.Context(), &corev1.ConfigMap{ObjectMeta: c.meta(foreign.RecordName)}))
+	}
 	lose()
 	c.secret("db", "password=d")
 	c.looks("web", "3 secret/db=N")
