@@ -196,6 +196,11 @@ func (c *Controller) Reconcile(ctx context.Context, w Workload) (reconcile.Resul
 	if err != nil {
 		return reconcile.Result{}, err
 	}
+	goesOn, err := c.resume(ctx, w, s)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	wait = sooner(wait, goesOn)
 	if decision.Injection == InjectionWaits {
 		wait = sooner(wait, askAgain)
 	}

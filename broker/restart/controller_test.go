@@ -39,6 +39,7 @@ func TestOnARealAPIServer(t *testing.T) {
 		"what is ours is restarted for by its own history":     whatIsOursIsRestartedForByItsOwnHistory,
 		"what has no effect is told":                           whatHasNoEffectIsTold,
 		"without the option Reloader's annotations are silent": withoutTheOptionReloadersAnnotationsAreNotRead,
+		"a pause is one rollout and ends":                      aPauseIsOneRolloutAndEnds,
 		"what is not ours waits for windows":                   whatIsNotOursWaitsForWindows,
 
 		"what changes in a blackout is one patch at its end": whatChangesInABlackoutIsOnePatchAtItsEnd,

@@ -125,6 +125,10 @@ func (g gatherer) metaOf(ctx context.Context, of foreign.Object) (meta *metav1.P
 // is restarted for. problem is what cannot be used of its annotations.
 func (g gatherer) addForeign(ctx context.Context, w Workload, s shape, facts *Facts) (problem, err error) {
 	all, problem, err := g.selected(ctx, w, s)
+	if g.foreign != nil {
+		_, wrong := reloader.PauseOf(s.GetAnnotations())
+		problem = errors.Join(problem, wrong)
+	}
 	for _, of := range all {
 		if err := g.addObject(ctx, of, facts); err != nil {
 			return nil, err

@@ -412,3 +412,50 @@ func whatIsNotOursWaitsForWindows(c *cluster) {
 		c.Error(diff)
 	}
 }
+
+// A pause gathers what changes while it lasts. Whoever leads then ends it.
+func aPauseIsOneRolloutAndEnds(c *cluster) {
+	c.reloader = &reloader.Options{}
+	c.secret("db", "password=a")
+	c.reloaded("web", map[string]string{auto: "true", reloader.PausePeriod: "4s"}, envFrom("db"))
+	c.reloaded("theirs", map[string]string{auto: "true", reloader.PausePeriod: "4s"}, envFrom("db"))
+	theirs := &appsv1.Deployment{ObjectMeta: c.meta("theirs")}
+	c.must(c.client.Patch(c.Context(), theirs, client.RawPatch(types.MergePatchType, []byte(`{"spec":{"paused":true}}`))))
+	web := &appsv1.Deployment{ObjectMeta: c.meta("web")}
+	paused := func() bool {
+		c.line(web)
+		return web.Spec.Paused && web.Annotations[reloader.PausedAt] != ""
+	}
+	goesOn := func() bool {
+		c.line(web)
+		_, marked := web.Annotations[reloader.PausedAt]
+		return !web.Spec.Paused && !marked
+	}
+	first := c.daemon()
+	c.remembers("secret/db")
+	c.secret("db", "password=b")
+	c.looks("web", "1 secret/db=N")
+	if !paused() {
+		c.Fatal("it is not paused:", web.Spec.Paused, web.Annotations)
+	}
+	since := web.Annotations[reloader.PausedAt]
+	c.secret("db", "password=c")
+	c.looks("web", "2 secret/db=N")
+	if !paused() || web.Annotations[reloader.PausedAt] != since {
+		c.Error("a second change makes the pause longer, or ends it:", web.Annotations)
+	}
+	first.stop()
+	c.daemon()
+	c.until("it goes on", goesOn)
+	c.rollout("web")
+
+	// With a line on the template it is another patch.
+	c.secret("db", "password=d")
+	c.until("it is paused again", paused)
+	c.until("it goes on again", goesOn)
+	c.line(theirs)
+	if _, marked := theirs.Annotations[reloader.PausedAt]; !theirs.Spec.Paused || marked {
+		c.Error("the pause of somebody else is", theirs.Spec.Paused, theirs.Annotations)
+	}
+	c.until("it is told", func() bool { return strings.Contains(strings.Join(c.notes("web"), "\n"), "Deployment Resumed: ") })
+}
