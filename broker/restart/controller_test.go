@@ -33,6 +33,15 @@ func TestOnARealAPIServer(t *testing.T) {
 		"without a webhook nobody is replaced":          withoutAWebhookNobodyIsReplaced,
 		"variables that collide are found":              variablesThatCollideAreFound,
 
+		"what is not ours is one patch for one change":         whatIsNotOursIsOnePatchForOneChange,
+		"what is seen first is no change":                      whatIsSeenFirstIsNoChange,
+		"what Reloader left restarts nobody":                   whatReloaderLeftRestartsNobody,
+		"what is ours is restarted for by its own history":     whatIsOursIsRestartedForByItsOwnHistory,
+		"what has no effect is told":                           whatHasNoEffectIsTold,
+		"without the option Reloader's annotations are silent": withoutTheOptionReloadersAnnotationsAreNotRead,
+		"a pause is one rollout and ends":                      aPauseIsOneRolloutAndEnds,
+		"what is not ours waits for windows":                   whatIsNotOursWaitsForWindows,
+
 		"what changes in a blackout is one patch at its end": whatChangesInABlackoutIsOnePatchAtItsEnd,
 		"other windows let go what waits":                    otherWindowsLetGoWhatWaits,
 		"windows that cannot be used let nothing restart":    windowsThatCannotBeUsedLetNothingRestart,
