@@ -112,10 +112,14 @@ func Definitions(t testing.TB) []*apiextensionsv1.CustomResourceDefinition {
 	return definitions
 }
 
+// discardLog is for controller-runtime, which else complains, and which cannot be
+// told by two tests at once.
+var discardLog = sync.OnceFunc(func() { log.SetLogger(logr.Discard()) })
+
 // Client is an uncached client that knows Privyseal's kinds.
 func Client(t testing.TB, access *rest.Config) client.Client {
 	t.Helper()
-	log.SetLogger(logr.Discard()) // else controller-runtime complains once
+	discardLog()
 	scheme, err := broker.Scheme()
 	if err != nil {
 		t.Fatal(err)

@@ -39,7 +39,10 @@ func TestOnARealAPIServer(t *testing.T) {
 		"a reason lets go what waits and nothing else":       aReasonLetsGoWhatWaitsAndNothingElse,
 		"windows are refused by both":                        windowsAreRefusedByBoth,
 	} {
-		t.Run(name, func(t *testing.T) { test(newCluster(t, access)) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // each in a namespace of its own; most of the time is quiet periods
+			test(newCluster(t, access))
+		})
 	}
 }
 
