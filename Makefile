@@ -77,10 +77,14 @@ go:
 # pods most of the time, so the others run beside them, which start API servers of
 # their own, at most. Tests that say so run four at a time, since they wait too.
 labTests = $(shell go list $$(grep -rl --include='*_test.go' 'brokertest\.NewLab\b' broker providers cmd | xargs -n1 dirname | sort -u | sed 's|^|./|'))
+# Two go commands at the same time would each compile what is not compiled yet.
+# What does not compile they tell of.
+compiled = $(roomy) go list -v -f '' -race -export -test -deps ./... $(counted)
 race := go test -json -race -count=1 -timeout 25m -parallel 4
 
 .PHONY: test
 test: $(program) bin/helm bin/testsum bin/privyseal-crashtest bin/kubeseal bin/sealed-secrets-controller ## Run all tests, on a lab where they need one
+	@$(compiled) || :
 	@bin/testsum \
 		-- $(race) $(filter-out $(labTests),$(shell go list ./...)) \
 		-- $(race) -tags crashtest -run Crash ./cmd/privyseal \
