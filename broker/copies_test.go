@@ -101,6 +101,7 @@ func runClaims(t *testing.T, access *rest.Config, api client.Client, store *memo
 }
 
 func TestAClaimSaysWhetherItsCopyIsInGitAndNothingMovesWhileNothingChanges(t *testing.T) {
+	t.Parallel()
 	access := brokertest.APIServer(t)
 	api := brokertest.Client(t, access)
 	git := brokertest.NewGitServer(t)

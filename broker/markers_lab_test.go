@@ -23,6 +23,7 @@ import (
 // where it cannot be. Each value is a marker that is nowhere else, and all that
 // the daemon says anywhere, at its highest log level, is searched for it.
 func TestNoValueIsSaidAnywhere(t *testing.T) {
+	t.Parallel()
 	lab := brokertest.NewLab(t, brokertest.Ours)
 	lab.Install(t, fast)
 	tenant := lab.NewTenant(t, "markers")

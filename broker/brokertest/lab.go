@@ -168,6 +168,8 @@ func (l *Lab) Install(t testing.TB, serveArguments ...string) {
 		"--set", "serve.extraArgs={" + strings.Join(serveArguments, ",") + "}",
 	}
 	build := l.build(t, values)
+	installing.Lock()
+	defer installing.Unlock()
 	if l.stands(t.Context(), build) {
 		return
 	}

@@ -8,11 +8,16 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
+
+// installing is held by the one test that has Helm at work, which refuses a
+// second.
+var installing sync.Mutex
 
 // annotationBuild is on the pods of a release, by the chart's podAnnotations.
 const annotationBuild = "build"
