@@ -28,7 +28,7 @@ roomy := GOGC=400 GOMEMLIMIT=2GiB
 
 # A build on a fresh machine takes minutes: with -v, go names each package that
 # it compiles, and this counts them. What it says else is passed on.
-counted = 2>&1 | awk '/^[a-z][^ :]*$$/ {if (++n % 100 == 0) {print "  " n " packages built"; fflush()}; next} {print; fflush()}'
+counted = 2>&1 | awk '/^[a-z][^ :]*( \[[^ ]*\])?$$/ {if (++n % 100 == 0) {print "  " n " packages built"; fflush()}; next} {print; fflush()}'
 
 image := privyseal/privyseal:dev
 authorities := $(wildcard /etc/ssl/certs/ca-certificates.crt)
