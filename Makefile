@@ -90,7 +90,7 @@ test: $(program) bin/helm bin/testsum bin/privyseal-crashtest bin/kubeseal bin/s
 		-- $(race) -tags crashtest -run Crash ./cmd/privyseal \
 		-- env CGO_ENABLED=0 go -C lab test $(lean) -json -count=1 ./... \
 		-- env CGO_ENABLED=0 go -C tools test $(lean) -json -count=1 ./... \
-		$(if $(strip $(labTests)),--beside -- $(race) -p 1 $(sort $(labTests)))
+		$(if $(strip $(labTests)),--beside -- $(race) -timeout 40m -p 1 $(sort $(labTests)))
 
 .PHONY: test-long
 test-long: $(program) bin/helm bin/privyseal-crashtest ## Run the tests that take long: the daemon and a lab, killed at every stage
