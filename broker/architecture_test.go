@@ -25,7 +25,7 @@ var levels = [][]string{
 	{"broker/claim", "broker/inject", "broker/restart", "broker/store", "broker/copies", "broker/sealedsecret", "broker/kubeseal"},
 	{"broker/home"},
 	{"broker/target", "broker/template", "broker/environment", "broker/address", "broker/annotation", "broker/variables", "broker/certs", "broker/sealingkey", "broker/repository", "broker/recovery", "broker/window", "broker/statuses",
-		"rotation/generate",
+		"rotation", "rotation/generate",
 		"providers/vault", "providers/memory", "providers/providertest"},
 	{"broker/installkey", "broker/manifest", "rotation/schedule"},
 	{"broker/seal", "rotation/schedule/scheduletest"},
@@ -35,7 +35,7 @@ var levels = [][]string{
 // withoutKubernetes are the packages that can be read, tested and fuzzed
 // without knowing what a cluster is.
 var withoutKubernetes = []string{"providers", "providers/vault", "providers/memory", "providers/providertest", "broker/address", "broker/template", "broker/seal", "broker/repository", "broker/window",
-	"rotation/generate", "rotation/schedule"}
+	"rotation", "rotation/generate", "rotation/schedule"}
 
 type listed struct {
 	ImportPath string
