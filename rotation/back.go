@@ -1,13 +1,10 @@
 package rotation
 
-// rollingBack first ends what may still work forward. While the store cannot be
-// asked the system is set back nevertheless: its old value is what the pods have.
+// rollingBack goes on while the store cannot be asked: the system's old value is
+// what the pods have. Set does not run any more, since no phase is left while a
+// hook of it does.
 func (p Plan) rollingBack(s State, f Facts) (State, Action) {
 	switch {
-	case f.Set == Running:
-		return s, Action{Do: StopSet, Attempt: s.Attempt, Round: s.Round}
-	case f.Verify == Running:
-		return s, Action{Do: StopVerify, Attempt: s.Attempt, Round: s.Round}
 	case f.Store.Known && f.Store.Holds == Other:
 		return foreign(s, f), Action{}
 	case p.setsBackFirst():
@@ -37,7 +34,7 @@ func (p Plan) restoring(s State, f Facts) (State, Action) {
 	case f.Store.Holds == Other:
 		return foreign(s, f), Action{}
 	case f.Store.Holds == New || f.Store.Version == s.From:
-		return s, Action{Do: WriteBack, Attempt: s.Attempt, Version: f.Store.Version}
+		return s, Action{Do: WriteBack, Attempt: s.Attempt, Record: s.Record, Version: f.Store.Version}
 	case p.returns():
 		return s.to(Returning, f.Now), Action{}
 	}

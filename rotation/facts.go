@@ -28,6 +28,8 @@ type Facts struct {
 // Record is where both values are sealed away.
 type Record struct {
 	There bool
+	// ID of this one, and of none that is ever made again: its UID.
+	ID string
 	// Attempt that it is of.
 	Attempt int
 	// From is the store's version of the old values.
@@ -104,6 +106,9 @@ type Action struct {
 	Do Do
 	// Attempt that the action is of.
 	Attempt int
+	// Record by its ID, which the action takes the values of, or drops; if it is
+	// there no more, nothing is done.
+	Record string
 	// Round that the hook is of.
 	Round int
 	// Version that a write is over: check-and-set.
@@ -123,12 +128,13 @@ const (
 	Wait Do = ""
 	// Prepare makes the new values, reads the old ones and creates the record of
 	// this attempt with both. Too late: there is one already, or the one it makes
-	// is of an attempt that is over, and is dropped.
+	// is of an attempt that is over, and is dropped, since nobody asks for it by
+	// its ID.
 	Prepare Do = "Prepare"
 	// RunSet starts the hook of this attempt and round that has the system know
-	// the new value, by a name made of both, with values read from the record
-	// of this attempt. What it started stays, even after it failed, until the
-	// record is dropped; so too late, the name is taken, or there are no values.
+	// the new value, by a name made of both, with the values of the record. What
+	// it started stays, even after it failed, until the record is dropped; so too
+	// late, the name is taken, or there are no values.
 	RunSet Do = "RunSet"
 	// RunSetBack does so with the old value.
 	RunSetBack Do = "RunSetBack"
@@ -146,6 +152,6 @@ const (
 	WriteBack Do = "WriteBack"
 	// Tell the claims to read the store, once in a while.
 	Tell Do = "Tell"
-	// Drop the record of Attempt, and its hooks. Too late: there is none.
+	// Drop the record, and its hooks. Too late: it is there no more.
 	Drop Do = "Drop"
 )

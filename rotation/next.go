@@ -13,7 +13,7 @@ func (p Plan) Next(s State, f Facts) (State, Action) {
 	if s.Since.After(f.Now) && !s.Phase.Ended() {
 		return s.to(s.Phase, f.Now), Action{}
 	}
-	if s.Phase.needsRecord() && (!f.Record.There || f.Record.Attempt != s.Attempt) {
+	if s.Phase.needsRecord() && !s.has(f.Record) {
 		return s.halted(f.Now, "the record of attempt %d is gone, and with it what was to be written", s.Attempt), Action{}
 	}
 	switch s.Phase {
@@ -58,7 +58,7 @@ func (p Plan) Next(s State, f Facts) (State, Action) {
 func idle(s State, f Facts) (State, Action) {
 	switch {
 	case f.Record.There && f.Record.Attempt <= s.Attempt:
-		return s, Action{Do: Drop, Attempt: f.Record.Attempt}
+		return s, Action{Do: Drop, Attempt: f.Record.Attempt, Record: f.Record.ID}
 	case f.Record.There:
 		return unknown(s, f)
 	case f.Run == "" || f.Run == s.Run:
@@ -70,17 +70,17 @@ func idle(s State, f Facts) (State, Action) {
 // unknown is where the record is of a later attempt than the state knows of.
 // Nobody can say how far it came, so what may be done is to take it back.
 func unknown(s State, f Facts) (State, Action) {
-	s.Attempt, s.From, s.Phase = f.Record.Attempt, f.Record.From, RollingBack
+	s.Attempt, s.Record, s.From, s.Phase = f.Record.Attempt, f.Record.ID, f.Record.From, RollingBack
 	return s.halted(f.Now, "there is a record of attempt %d, of which the status does not know", f.Record.Attempt), Action{}
 }
 
 func due(s State, f Facts) (State, Action) {
 	switch {
 	case f.Record.There && f.Record.Attempt == s.Attempt:
-		s.From = f.Record.From
+		s.Record, s.From = f.Record.ID, f.Record.From
 		return s.to(Prepared, f.Now), Action{}
 	case f.Record.There && f.Record.Attempt < s.Attempt:
-		return s, Action{Do: Drop, Attempt: f.Record.Attempt}
+		return s, Action{Do: Drop, Attempt: f.Record.Attempt, Record: f.Record.ID}
 	case f.Record.There:
 		return unknown(s, f)
 	case !f.Store.Known:
@@ -94,7 +94,7 @@ func due(s State, f Facts) (State, Action) {
 // prepared is the last look at the store before anything happens outside.
 func (p Plan) prepared(s State, f Facts) (State, Action) {
 	switch {
-	case !f.Record.There || f.Record.Attempt != s.Attempt:
+	case !s.has(f.Record):
 		return s.again(f.Now), Action{}
 	case !f.Store.Known:
 		return s, Action{Why: "the store cannot be asked"}
@@ -138,7 +138,7 @@ func (p Plan) set(s State, f Facts) (State, Action) {
 	case !f.Store.Known:
 		return s, s.wait(f, "the store cannot be asked", p.Timeouts.Store)
 	}
-	return s, Action{Do: Write, Attempt: s.Attempt, Version: s.From}
+	return s, Action{Do: Write, Attempt: s.Attempt, Record: s.Record, Version: s.From}
 }
 
 func (p Plan) written(s State, f Facts) (State, Action) {
@@ -193,7 +193,7 @@ func (p Plan) verifying(s State, f Facts) (State, Action) {
 // hook is what to do about one that is wanted; ended is Succeeded or Failed when
 // nothing is.
 func hook(s State, f Facts, is Hook, run, stop Do, timeout time.Duration) (ended Hook, action Action) {
-	action = Action{Attempt: s.Attempt, Round: s.Round}
+	action = Action{Attempt: s.Attempt, Record: s.Record, Round: s.Round}
 	switch {
 	case is == NotRun:
 		action.Do = run
@@ -211,10 +211,13 @@ func drop(s State, f Facts, end Phase) (State, Action) {
 	case f.Record.There && f.Record.Attempt > s.Attempt:
 		return unknown(s, f)
 	case f.Record.There:
-		return s, Action{Do: Drop, Attempt: f.Record.Attempt}
+		return s, Action{Do: Drop, Attempt: f.Record.Attempt, Record: f.Record.ID}
 	}
 	return s.to(end, f.Now), Action{}
 }
+
+// has says whether the record is the attempt's.
+func (s State) has(record Record) bool { return record.There && record.ID == s.Record }
 
 // begins is when the time of a phase begins that is waited in: no sooner than
 // there is somebody who does anything about it.

@@ -77,6 +77,8 @@ type State struct {
 	Run string
 	// Attempt counts what was begun, over all runs. It is never used twice.
 	Attempt int
+	// Record of the attempt, by its ID.
+	Record string
 	// Round counts how often somebody had the attempt go on after it halted.
 	// Each has hooks of its own.
 	Round int

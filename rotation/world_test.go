@@ -54,6 +54,7 @@ type world struct {
 type document = map[string]providers.Value
 
 type record struct {
+	id      string
 	attempt int
 	from    int64
 	change  rotation.Change
@@ -98,7 +99,7 @@ func same(a, b document) bool {
 func (w *world) facts() rotation.Facts {
 	f := rotation.Facts{Now: w.now, Run: w.run, Order: w.order}
 	if w.record != nil {
-		f.Record = rotation.Record{There: true, Attempt: w.record.attempt, From: w.record.from}
+		f.Record = rotation.Record{There: true, ID: w.record.id, Attempt: w.record.attempt, From: w.record.from}
 	}
 	if !w.storeAway {
 		f.Store = rotation.Store{Known: true, Version: w.version}
@@ -177,7 +178,7 @@ func (w *world) do(a rotation.Action) {
 		w.prepare(a.Attempt)
 	case rotation.RunSet, rotation.RunSetBack, rotation.RunVerify:
 		name := hookName{a.Do, a.Attempt, a.Round}
-		if w.record != nil && w.record.attempt == a.Attempt && w.hooks[name] == nil {
+		if w.record != nil && w.record.id == a.Record && w.hooks[name] == nil {
 			w.hooks[name] = &hook{state: rotation.Running, change: w.record.change}
 		}
 	case rotation.StopSet, rotation.StopSetBack, rotation.StopVerify:
@@ -188,7 +189,7 @@ func (w *world) do(a rotation.Action) {
 	case rotation.Write, rotation.WriteBack:
 		w.put(a)
 	case rotation.Drop:
-		w.drop(a.Attempt)
+		w.drop(a.Record)
 	}
 	w.says("  %s %d.%d", a.Do, a.Attempt, a.Round)
 }
@@ -202,12 +203,12 @@ func (w *world) prepare(attempt int) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.record = &record{attempt: attempt, from: w.version, change: change}
+	w.record = &record{id: fmt.Sprint(w.made), attempt: attempt, from: w.version, change: change}
 	w.foreign = "" // what somebody wrote before is the old value now
 }
 
 func (w *world) put(a rotation.Action) {
-	if w.storeAway || w.version != a.Version || w.record == nil || w.record.attempt != a.Attempt {
+	if w.storeAway || w.version != a.Version || w.record == nil || w.record.id != a.Record {
 		return
 	}
 	w.store(a, w.record.change)
@@ -225,8 +226,8 @@ func (w *world) store(a rotation.Action, change rotation.Change) {
 	}
 }
 
-func (w *world) drop(attempt int) {
-	if w.record == nil || w.record.attempt != attempt {
+func (w *world) drop(id string) {
+	if w.record == nil || w.record.id != id {
 		return
 	}
 	w.record = nil
