@@ -11,6 +11,9 @@ type Facts struct {
 	LeadsSince time.Time
 	// Run that is due, by its id; "" is none.
 	Run string
+	// Hold is why nothing may begin now, in a sentence: windows, or that somebody
+	// suspended it; "" is nothing. What has begun goes on.
+	Hold string
 	// Record of the rotation.
 	Record Record
 	// Store's document.

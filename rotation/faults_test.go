@@ -12,7 +12,7 @@ import (
 	"github.com/privyseal/privyseal/rotation"
 )
 
-var seeds = flag.Int("seeds", 3000, "how many lives of a rotation the test of faults goes through")
+var seeds = flag.Int("seeds", 1500, "how many lives of a rotation the test of faults goes through")
 
 // life is what happens to a world.
 type life struct {

@@ -17,6 +17,8 @@ func (p Plan) Next(s State, f Facts) (State, Action) {
 		return s.halted(f.Now, "the record of attempt %d is gone, and with it what was to be written", s.Attempt), Action{}
 	}
 	switch s.Phase {
+	case Idle, Done, RolledBack, Accepted:
+		return idle(s, f)
 	case Due:
 		return due(s, f)
 	case Prepared:
@@ -48,7 +50,7 @@ func (p Plan) Next(s State, f Facts) (State, Action) {
 	case Released:
 		return drop(s, f, Accepted)
 	}
-	return idle(s, f)
+	return s, Action{Why: fmt.Sprintf("phase %.64q is none that this version knows", s.Phase)}
 }
 
 // idle is where no rotation is under way. A record that is there now was made
@@ -63,6 +65,8 @@ func idle(s State, f Facts) (State, Action) {
 		return unknown(s, f)
 	case f.Run == "" || f.Run == s.Run:
 		return s, Action{Why: "no run is due"}
+	case f.Hold != "":
+		return s, Action{Why: f.Hold}
 	}
 	return State{Phase: Due, Run: f.Run, Attempt: s.Attempt + 1, Since: f.Now, Obeyed: s.Obeyed}, Action{}
 }
@@ -74,6 +78,8 @@ func unknown(s State, f Facts) (State, Action) {
 	return s.halted(f.Now, "there is a record of attempt %d, of which the status does not know", f.Record.Attempt), Action{}
 }
 
+// due is where a run may wait for long, and so for the next one to be due too:
+// the two are one.
 func due(s State, f Facts) (State, Action) {
 	switch {
 	case f.Record.There && f.Record.Attempt == s.Attempt:
@@ -83,6 +89,11 @@ func due(s State, f Facts) (State, Action) {
 		return s, Action{Do: Drop, Attempt: f.Record.Attempt, Record: f.Record.ID}
 	case f.Record.There:
 		return unknown(s, f)
+	case f.Run != "" && f.Run != s.Run:
+		s.Run = f.Run
+		return s, Action{}
+	case f.Hold != "":
+		return s, Action{Why: f.Hold}
 	case !f.Store.Known:
 		return s, Action{Why: "the store cannot be asked"}
 	case f.Store.Version == 0:
@@ -96,6 +107,8 @@ func (p Plan) prepared(s State, f Facts) (State, Action) {
 	switch {
 	case !s.has(f.Record):
 		return s.again(f.Now), Action{}
+	case f.Hold != "":
+		return s, Action{Why: f.Hold}
 	case !f.Store.Known:
 		return s, Action{Why: "the store cannot be asked"}
 	case f.Store.Version != s.From:

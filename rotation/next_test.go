@@ -52,6 +52,10 @@ func TestWhatIsDecided(t *testing.T) {
 	}{
 		"a run that was is not due again":             {every, rotation.Done, rotation.Facts{Now: began, Run: "2026-06-07T03:00"}, "wait"},
 		"another is":                                  {every, rotation.Done, rotation.Facts{Now: began, Run: "2026-06-14T03:00"}, "Due"},
+		"nothing begins that is held back":            {every, rotation.Done, rotation.Facts{Now: began, Run: "2026-06-14T03:00", Hold: "it is suspended"}, "wait"},
+		"nor goes on before it did something":         {every, rotation.Prepared, change(seen(5, rotation.Old), func(f *rotation.Facts) { f.Hold = "a blackout" }), "wait"},
+		"what did something goes on":                  {every, rotation.Set, change(seen(5, rotation.Old), func(f *rotation.Facts) { f.Hold = "a blackout" }), "Write"},
+		"a run that waits becomes the next one":       {every, rotation.Due, rotation.Facts{Now: began, Run: "2026-06-14T03:00"}, "Due"},
 		"nothing is made while the store is away":     {every, rotation.Due, rotation.Facts{Now: began}, "wait"},
 		"nor of nothing":                              {every, rotation.Due, rotation.Facts{Now: began, Store: rotation.Store{Known: true}}, "wait"},
 		"a record that came late is dropped":          {every, rotation.Due, change(seen(5, rotation.Old), func(f *rotation.Facts) { f.Record = rotation.Record{There: true, ID: "a", Attempt: 1} }), "Drop"},
@@ -106,6 +110,7 @@ func TestWhatIsDecided(t *testing.T) {
 		"then it is":                                  {overlaps, rotation.Forgetting, seen(7, rotation.Old), "RunSetBack"},
 		"unless somebody wrote meanwhile":             {overlaps, rotation.Forgetting, change(seen(8, rotation.Other), func(f *rotation.Facts) { f.SetBack = rotation.Succeeded }), "Halted"},
 		"nothing is left":                             {every, rotation.Restored, rotation.Facts{Now: began}, "RolledBack"},
+		"what a later version wrote is left to it":    {every, "Dancing", seen(6, rotation.New), "wait"},
 		"halted is halted":                            {every, rotation.Halted, at(seen(6, rotation.New), 1000*time.Hour), "wait"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -191,4 +196,44 @@ func TestPlansThatCannotBeCarriedOutAreRefusedByTheirField(t *testing.T) {
 			t.Errorf("%s: it says %v", name, err)
 		}
 	}
+}
+
+// Whatever is seen, one thing is decided, the record is not dropped before the
+// end, and no write is over a version that was not seen.
+func FuzzNext(f *testing.F) {
+	f.Add(uint8(3), uint8(7), uint8(1), int64(5), int64(5), uint16(0), uint8(2), int64(60))
+	f.Add(uint8(8), uint8(255), uint8(2), int64(5), int64(9), uint16(511), uint8(1), int64(-60))
+	phases := []rotation.Phase{rotation.Idle, rotation.Due, rotation.Prepared, rotation.Setting, rotation.Set, rotation.Written, rotation.Rolling, rotation.Verifying,
+		rotation.Verified, rotation.Done, rotation.RollingBack, rotation.Restoring, rotation.Returning, rotation.Forgetting, rotation.Restored, rotation.RolledBack,
+		rotation.Halted, rotation.Released, rotation.Accepted, "Nonsense"}
+	hooks := []rotation.Hook{rotation.NotRun, rotation.Running, rotation.Succeeded, rotation.Failed}
+	f.Fuzz(func(t *testing.T, phase, plan, strategy uint8, from, version int64, bits uint16, held uint8, seconds int64) {
+		bit := func(i int) bool { return bits>>i&1 == 1 }
+		p := rotation.Plan{Set: plan&1 > 0, Verify: plan&2 > 0, Consumers: plan&4 > 0,
+			Strategy:  []rotation.Strategy{"", rotation.Replace, rotation.Overlap, rotation.AlternateUsers}[strategy%4],
+			OnFailure: []rotation.OnFailure{rotation.RollBack, rotation.Halt}[strategy/4%2]}
+		before := in(phases[int(phase)%len(phases)])
+		before.From, before.HaltedIn = from, phases[int(plan/8)%len(phases)]
+		facts := seen(version, []rotation.Holds{rotation.Other, rotation.Old, rotation.New}[held%3])
+		facts.Now = after(time.Duration(seconds%(1<<30)) * time.Second)
+		facts.Record.There, facts.Store.Known, facts.Synced, facts.Consumers.Ready = bit(0), bit(1), bit(2), bit(3)
+		facts.Consumers.Held = bit(4)
+		facts.Set, facts.SetBack, facts.Verify = hooks[bits>>5&3], hooks[bits>>7&3], hooks[bits>>9&3]
+		if bit(11) {
+			facts.Record.Attempt, facts.Record.ID = int(held), "c"
+		}
+		if bit(12) {
+			facts.Order = rotation.Order{ID: "1", What: []rotation.What{rotation.Retry, rotation.TakeBack, rotation.Accept, ""}[bits>>13&3]}
+		}
+		state, action := p.Next(before, facts)
+		if state != before && action != (rotation.Action{}) {
+			t.Fatalf("in %+v both %+v and %+v are decided", before, state, action)
+		}
+		if action.Do == rotation.Drop && before.Phase != rotation.Verified && before.Phase != rotation.Restored && before.Phase != rotation.Released && facts.Record.Attempt >= before.Attempt && !before.Phase.Ended() {
+			t.Fatalf("in %s the record is dropped: %+v", before.Phase, facts.Record)
+		}
+		if (action.Do == rotation.Write || action.Do == rotation.WriteBack) && (action.Version != facts.Store.Version || !facts.Store.Known || facts.Store.Holds == rotation.Other) {
+			t.Fatalf("in %s it writes: %+v over %+v", before.Phase, action, facts.Store)
+		}
+	})
 }
