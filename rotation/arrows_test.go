@@ -37,26 +37,19 @@ func walk(t *testing.T, plan rotation.Plan, fails bool, at int, fate fate) (arro
 			w.work()
 			continue
 		}
-		arrow := fmt.Sprintf("%s → %s", w.state.Phase, state.Phase)
-		if state == w.state {
-			arrow = fmt.Sprintf("%s: %s", state.Phase, action.Do)
-		}
+		hit := false
 		if action.Do != rotation.Tell {
-			arrows = append(arrows, arrow)
+			arrows = append(arrows, arrow(w.state, state, action))
+			hit = len(arrows)-1 == at
 		}
-		doneLate := do
-		if action.Do == rotation.Write || action.Do == rotation.WriteBack {
-			change := w.record.change
-			doneLate = func() { w.store(action, change) }
-		}
-		switch hit := len(arrows)-1 == at && action.Do != rotation.Tell; {
+		switch {
 		case hit && fate == lost:
 			at = -1
 			continue
 		case hit && fate == twice:
 			do()
 		case hit && fate == late:
-			after = doneLate
+			after = w.onItsWay(action, do)
 		}
 		do()
 		w.work()
@@ -64,17 +57,24 @@ func walk(t *testing.T, plan rotation.Plan, fails bool, at int, fate fate) (arro
 	}
 	if after != nil {
 		after()
-		for range 20 {
-			_, _, do := w.lead()
-			do()
-			w.work()
-			w.holds()
-		}
+	}
+	for range 20 {
+		_, _, do := w.lead()
+		do()
+		w.work()
+		w.holds()
 	}
 	if w.state.Phase.Ended() {
 		w.settled()
 	}
 	return arrows, w
+}
+
+func arrow(before, state rotation.State, action rotation.Action) string {
+	if state == before {
+		return fmt.Sprintf("%s: %s", state.Phase, action.Do)
+	}
+	return fmt.Sprintf("%s → %s", before.Phase, state.Phase)
 }
 
 func TestEachArrowMayBeLostDoneTwiceOrLate(t *testing.T) {

@@ -213,12 +213,7 @@ func (l *life) decide() {
 		do()
 	case 2:
 		l.says("  (late: %s)", action.Do)
-		if (action.Do == rotation.Write || action.Do == rotation.WriteBack) && l.record != nil {
-			// It is on its way, with what it was given.
-			change := l.record.change
-			do = func() { l.store(action, change) }
-		}
-		l.late = append(l.late, do)
+		l.late = append(l.late, l.onItsWay(action, do))
 	default:
 		do()
 	}

@@ -226,6 +226,16 @@ func (w *world) store(a rotation.Action, change rotation.Change) {
 	}
 }
 
+// onItsWay is an action that comes late. A write has what it was given, though
+// the record is gone meanwhile.
+func (w *world) onItsWay(a rotation.Action, do func()) func() {
+	if a.Do != rotation.Write && a.Do != rotation.WriteBack || w.record == nil {
+		return do
+	}
+	change := w.record.change
+	return func() { w.store(a, change) }
+}
+
 func (w *world) drop(id string) {
 	if w.record == nil || w.record.id != id {
 		return
