@@ -50,7 +50,7 @@ func (noPods) Roll(context.Context, types.NamespacedName) (v1alpha1.Consumers, e
 type oneKey struct{ key *seal.PrivateKey }
 
 func (k oneKey) SealingKeys(context.Context) (copies.SealingKeys, error) {
-	return copies.SealingKeys{Seal: k.key.Public(), Known: []seal.KeyID{k.key.Public().ID()}}, nil
+	return copies.SealingKeys{Seal: k.key.Public(), Known: []seal.KeyID{k.key.Public().ID()}, Open: seal.NewKeys(nil, []*seal.PrivateKey{k.key})}, nil
 }
 
 // runClaims runs the line of claims with their copies, as the daemon wires them.
