@@ -79,7 +79,7 @@ func parse(content []byte) (*ssv1alpha1.SealedSecret, error) {
 	if err := yaml.Unmarshal(content, sealed); err != nil {
 		return nil, fmt.Errorf("%w: not a manifest", errForeign)
 	}
-	if sealed.Kind != "SealedSecret" || sealed.Annotations[v1alpha1.AnnotationStandby] != "true" {
+	if sealed.Kind != "SealedSecret" || !IsCopy(sealed) {
 		return nil, fmt.Errorf("%w: no SealedSecret with the annotation %s", errForeign, v1alpha1.AnnotationStandby)
 	}
 	return sealed, nil
