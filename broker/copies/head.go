@@ -134,7 +134,7 @@ func recipients(items map[string]string) []seal.KeyID {
 }
 
 // write seals a Secret's values and writes the copy, once it is proven. Errors
-// wrap those of package seal.
+// wrap errUnproven and those of package seal.
 func write(says head, puts metadata, data map[string][]byte, keys keys) ([]byte, error) {
 	sealer := manifest.Sealer{Recipients: append([]*seal.PublicKey{keys.own}, keys.recipients...), Environment: says.Environment}
 	sealed, err := sealer.Seal(&corev1.Secret{
@@ -146,7 +146,7 @@ func write(says head, puts metadata, data map[string][]byte, keys keys) ([]byte,
 		return nil, fmt.Errorf("sealing Secret %s: %w", says.Secret, err)
 	}
 	if found := flawOf(sealed, says.Environment, keys, data); found != "" {
-		return nil, fmt.Errorf("proving the copy of Secret %s before it is pushed: %s", says.Secret, found.says())
+		return nil, fmt.Errorf("%w: Secret %s: %s", errUnproven, says.Secret, found.says())
 	}
 	sealed.Labels = map[string]string{v1alpha1.LabelClaimUID: says.ClaimUID}
 	sealed.Annotations = map[string]string{

@@ -353,7 +353,7 @@ func (k *Keeper) commit(ctx context.Context, repo *repository.Repository, tree *
 		switch {
 		case errors.Is(err, errNotReady):
 			continue // its claim comes back to it, and so do we
-		case errors.Is(err, seal.ErrTooLarge), errors.Is(err, seal.ErrLabel):
+		case errors.Is(err, seal.ErrTooLarge), errors.Is(err, seal.ErrLabel), errors.Is(err, errUnproven):
 			made.tell[wanted.claim()] = condition{is: metav1.ConditionFalse, reason: v1alpha1.ReasonCopyInvalid, message: err.Error()}
 			continue
 		case err != nil:

@@ -47,6 +47,10 @@ func (f flaw) says() string {
 	return ""
 }
 
+// errUnproven: what was sealed is not as it should be. That is a fault of ours,
+// and such a copy is not pushed.
+var errUnproven = errors.New("the sealed copy was not pushed, since it would be of no use")
+
 // flawOf proves a copy. Where the data is nil, it is not known what the copy
 // should hold.
 func flawOf(sealed *ssv1alpha1.SealedSecret, environment string, keys keys, data map[string][]byte) flaw {
