@@ -35,9 +35,14 @@ type KeySource interface {
 // Config of a Reconciler. Every field is required but AllowedMetadata, Log,
 // Revision and Registerer.
 type Config struct {
-	// Client reads SealedSecrets, namespaces, environments and Secrets' metadata
-	// from the cache, and writes statuses and what is remembered.
+	// Client reads SealedSecrets, namespaces and environments from the cache, and
+	// writes statuses and what is remembered.
 	Client client.Client
+
+	// Metadata is the cache itself, of Secrets' metadata: a client that reads
+	// Secrets from the API server would read their metadata there, too, and a
+	// start would ask it once for each SealedSecret.
+	Metadata client.Reader
 
 	// Live reads from the API server itself.
 	Live client.Reader
@@ -191,7 +196,7 @@ func (r *Reconciler) recall(ctx context.Context, sealed *ssv1alpha1.SealedSecret
 		return memory{}, err
 	}
 	meta := secretMeta()
-	err = r.config.Client.Get(ctx, client.ObjectKeyFromObject(sealed), meta, client.UnsafeDisableDeepCopy)
+	err = r.config.Metadata.Get(ctx, client.ObjectKeyFromObject(sealed), meta, client.UnsafeDisableDeepCopy)
 	if client.IgnoreNotFound(err) != nil {
 		return memory{}, fmt.Errorf("looking for Secret %s/%s: %w", sealed.Namespace, sealed.Name, err)
 	}
@@ -241,10 +246,11 @@ func (r *Reconciler) living(ctx context.Context, namespace string) (map[types.UI
 
 // tell writes the status, if it changed, and an event, if something happened.
 func (r *Reconciler) tell(ctx context.Context, sealed *ssv1alpha1.SealedSecret, applied target.Applied, err error) error {
-	before := sealed.DeepCopy()
-	sealed.Status = statusAfter(sealed, err, metav1.NewTime(r.config.Clock.Now()))
-	news := !equality.Semantic.DeepEqual(before.Status, sealed.Status)
+	status := statusAfter(sealed, err, metav1.NewTime(r.config.Clock.Now()))
+	news := !equality.Semantic.DeepEqual(sealed.Status, status)
 	if news {
+		before := sealed.DeepCopy()
+		sealed.Status = status
 		// A merge patch without a version cannot conflict, and the status is
 		// nobody's but ours.
 		if err := r.config.Client.Status().Patch(ctx, sealed, client.MergeFrom(before)); err != nil {
