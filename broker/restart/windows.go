@@ -86,7 +86,7 @@ func (c *calendars) hold(of *v1alpha1.Environment, now time.Time) window.Hold {
 	known, met := c.known[of.Name]
 	if !met || !slices.Equal(known.windows, of.Spec.Windows) {
 		known = calendar{windows: slices.Clone(of.Spec.Windows)}
-		known.parsed, known.err = window.Parse(windowsOf(of))
+		known.parsed, known.err = window.Parse(WindowsOf(of))
 	}
 	if now.Before(known.from) || !now.Before(known.until) {
 		known.held, known.until = known.judge(of.Name, now)
@@ -122,7 +122,8 @@ func (c *calendars) unusable(of *v1alpha1.Environment, now time.Time) window.Hol
 	return window.Hold{}
 }
 
-func windowsOf(e *v1alpha1.Environment) []window.Window {
+// WindowsOf an environment, as package window takes them.
+func WindowsOf(e *v1alpha1.Environment) []window.Window {
 	windows := make([]window.Window, 0, len(e.Spec.Windows))
 	for _, w := range e.Spec.Windows {
 		windows = append(windows, window.Window{
