@@ -26,11 +26,16 @@ const (
 	neverAgain = 24 * time.Hour
 )
 
-// hold is what keeps the restarts of a namespace back now. Where it is not
-// known which environment the namespace is in, and some environment has
-// windows, they are kept back: a restart too late is made up for.
+// hold is what keeps the restarts of a namespace back now.
 func (c *Controller) hold(ctx context.Context, namespace string) (window.Hold, error) {
-	has, environments, err := c.gather.environments(ctx, namespace)
+	return c.gather.hold(ctx, c.calendars, namespace, c.config.Clock.Now())
+}
+
+// hold is what keeps the restarts of a namespace back at an instant. Where it is
+// not known which environment the namespace is in, and some environment has
+// windows, they are kept back: a restart too late is made up for.
+func (g gatherer) hold(ctx context.Context, known *calendars, namespace string, now time.Time) (window.Hold, error) {
+	has, environments, err := g.environments(ctx, namespace)
 	if err != nil || !slices.ContainsFunc(environments, hasWindows) {
 		return window.Hold{}, err
 	}
@@ -41,7 +46,7 @@ func (c *Controller) hold(ctx context.Context, namespace string) (window.Hold, e
 	if home == nil {
 		return window.Hold{}, nil
 	}
-	return c.calendars.hold(home, c.config.Clock.Now()), nil
+	return known.hold(home, now), nil
 }
 
 func hasWindows(e v1alpha1.Environment) bool { return len(e.Spec.Windows) > 0 }
