@@ -25,7 +25,7 @@ var levels = [][]string{
 	{"broker/plan"},
 	{"broker/claim", "broker/inject", "broker/restart", "broker/store", "broker/copies", "broker/sealedsecret", "broker/kubeseal"},
 	{"broker/home"},
-	{"broker/target", "broker/template", "broker/environment", "broker/address", "broker/annotation", "broker/variables", "broker/certs", "broker/sealingkey", "broker/repository", "broker/recovery", "broker/window", "broker/statuses",
+	{"broker/target", "broker/template", "broker/environment", "broker/address", "broker/annotation", "broker/variables", "broker/certs", "broker/sealingkey", "broker/repository", "broker/recovery", "broker/window", "broker/waits", "broker/statuses",
 		"providers/vault", "providers/memory", "providers/providertest"},
 	{"broker/installkey", "broker/manifest"},
 	{"broker/seal"},
@@ -34,7 +34,7 @@ var levels = [][]string{
 
 // withoutKubernetes are the packages that can be read, tested and fuzzed
 // without knowing what a cluster is.
-var withoutKubernetes = []string{"providers", "providers/vault", "providers/memory", "providers/providertest", "broker/address", "broker/template", "broker/seal", "broker/repository", "broker/window"}
+var withoutKubernetes = []string{"providers", "providers/vault", "providers/memory", "providers/providertest", "broker/address", "broker/template", "broker/seal", "broker/repository", "broker/window", "broker/waits"}
 
 type listed struct {
 	ImportPath string

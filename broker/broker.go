@@ -73,6 +73,10 @@ type Config struct {
 	// SealedSecrets says how those are served. The zero value: not at all.
 	SealedSecrets SealedSecrets
 
+	// MaxConcurrentRestarts is how many workloads of the whole cluster roll out at
+	// once for changed secrets. 0: any number.
+	MaxConcurrentRestarts int
+
 	// MetricsAddress to serve metrics on. Empty: not at all.
 	MetricsAddress string
 
@@ -199,6 +203,7 @@ func wire(ctx context.Context, mgr manager.Manager, config Config) error {
 	}
 	restarts := restart.New(restart.Config{
 		Clock: config.Clock, Registerer: metrics.Registry, Webhook: WebhookConfiguration, Settled: again,
+		MaxConcurrent: config.MaxConcurrentRestarts,
 	})
 	if err := restarts.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("setting up restarts: %w", err)

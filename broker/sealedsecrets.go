@@ -95,7 +95,7 @@ func wireSealedSecrets(mgr manager.Manager, config Config, with sealing) error {
 		return nil
 	}
 	reconciler := sealedsecret.New(sealedsecret.Config{
-		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Keys: keysThere{with.keys}, InstallKeys: with.installKeys, Targets: with.targets,
+		Client: mgr.GetClient(), Metadata: mgr.GetCache(), Live: mgr.GetAPIReader(), Keys: keysThere{with.keys}, InstallKeys: with.installKeys, Targets: with.targets,
 		AllowedMetadata: config.SealedSecrets.AllowedMetadata, Events: mgr.GetEventRecorder("sealed-secrets"),
 		Clock: config.Clock, Later: later, Registerer: metrics.Registry, Revision: revision(), Log: mgr.GetLogger(),
 	})

@@ -338,7 +338,7 @@ func (p *parser) strangers(requests []Request) {
 			continue
 		}
 		word, name, _ := strings.Cut(rest, ".")
-		if key == RestartNow {
+		if key == RestartNow || key == Canary {
 			p.problem(key, "it goes on the workload itself or on a claim, not on its pods: there it would be a rollout by itself")
 			continue
 		}

@@ -12,7 +12,7 @@ import (
 
 	"github.com/privyseal/privyseal/broker/annotation"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
-	"github.com/privyseal/privyseal/broker/window"
+	"github.com/privyseal/privyseal/broker/waits"
 )
 
 // maxNoted is how many reasons to restart now a claim's status holds.
@@ -22,7 +22,7 @@ const maxNoted = 16
 // notes the reasons that people give for not waiting: package restart goes by
 // what is noted. The condition names no workloads and no numbers, so that it
 // stays the same while they come and go.
-func tellDeferred(claim *v1alpha1.SecretClaim, deferral window.Deferral, now metav1.Time) {
+func tellDeferred(claim *v1alpha1.SecretClaim, deferral waits.Deferral, now metav1.Time) {
 	if !deferral.Waits() {
 		meta.RemoveStatusCondition(&claim.Status.Conditions, v1alpha1.ConditionRestartDeferred)
 		return
@@ -34,20 +34,26 @@ func tellDeferred(claim *v1alpha1.SecretClaim, deferral window.Deferral, now met
 	}, adviceFor(claim, deferral))
 }
 
-func reasonOf(cause window.Cause) string {
+func reasonOf(cause waits.Cause) string {
 	switch cause {
-	case window.Unknown:
+	case waits.Unknown:
 		return v1alpha1.ReasonWindowsMalformed
-	case window.NeverOpen:
+	case waits.NeverOpen:
 		return v1alpha1.ReasonWindowsNeverOpen
-	case window.Closed, window.Nothing:
+	case waits.Turn:
+		return v1alpha1.ReasonTurn
+	case waits.Stopped:
+		return v1alpha1.ReasonRolloutFailing
+	case waits.Disrupted:
+		return v1alpha1.ReasonDisruptionBudget
+	case waits.Closed, waits.Nothing:
 	}
 	return v1alpha1.ReasonWindowClosed
 }
 
 // askedNow are the reasons that are given for restarting now, by workload; by
 // "" that of the claim.
-func askedNow(claim *v1alpha1.SecretClaim, deferral window.Deferral) map[string]string {
+func askedNow(claim *v1alpha1.SecretClaim, deferral waits.Deferral) map[string]string {
 	asked := map[string]string{}
 	maps.Copy(asked, deferral.Asked)
 	if reason, _ := annotation.Reason(claim.Annotations); reason != "" {
@@ -81,7 +87,7 @@ func noteReasons(noted []v1alpha1.RestartNow, asked map[string]string, sequence 
 
 // adviceFor says how to restart now, and what is wrong with a reason that was
 // given for it.
-func adviceFor(claim *v1alpha1.SecretClaim, deferral window.Deferral) string {
+func adviceFor(claim *v1alpha1.SecretClaim, deferral waits.Deferral) string {
 	reason, there := annotation.Reason(claim.Annotations)
 	if there && reason == "" {
 		return fmt.Sprintf("; annotation %s of the claim gives no reason, and so does nothing: say why", annotation.RestartNow)
@@ -110,7 +116,7 @@ func (r *Reconciler) announceDeferred(before, claim *v1alpha1.SecretClaim) {
 		return
 	}
 	kind := corev1.EventTypeNormal
-	if is.Reason != v1alpha1.ReasonWindowClosed {
+	if is.Reason != v1alpha1.ReasonWindowClosed && is.Reason != v1alpha1.ReasonTurn {
 		kind = corev1.EventTypeWarning
 	}
 	const maxNote = 1000 // what the events API takes, less some room

@@ -12,13 +12,13 @@ import (
 
 	"github.com/privyseal/privyseal/broker/annotation"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
-	"github.com/privyseal/privyseal/broker/window"
+	"github.com/privyseal/privyseal/broker/waits"
 )
 
 // deferred is a deferral with a change, and the reasons of workloads.
-func deferred(sequence int64, asked ...string) window.Deferral {
-	d := window.Deferral{Sequence: sequence, Asked: map[string]string{}, Hold: window.Hold{
-		Environment: "prod", Cause: window.Closed, Until: time.Unix(1800000000, 0), Why: "spec.windows[0] is a blackout now",
+func deferred(sequence int64, asked ...string) waits.Deferral {
+	d := waits.Deferral{Sequence: sequence, Asked: map[string]string{}, Hold: waits.Hold{
+		Environment: "prod", Cause: waits.Closed, Until: time.Unix(1800000000, 0), Why: "spec.windows[0] is a blackout now",
 	}}
 	for _, line := range asked {
 		workload, reason, _ := strings.Cut(line, ": ")
@@ -29,7 +29,7 @@ func deferred(sequence int64, asked ...string) window.Deferral {
 
 func TestAReasonIsNotedOnceForWhatWaitsWhenItIsSeen(t *testing.T) {
 	claim := &v1alpha1.SecretClaim{ObjectMeta: metav1.ObjectMeta{Name: "db"}}
-	tell := func(reason string, what window.Deferral, want ...string) {
+	tell := func(reason string, what waits.Deferral, want ...string) {
 		t.Helper()
 		claim.Annotations = map[string]string{annotation.RestartNow: reason}
 		tellDeferred(claim, what, metav1.NewTime(time.Unix(1, 0)))
@@ -42,8 +42,8 @@ func TestAReasonIsNotedOnceForWhatWaitsWhenItIsSeen(t *testing.T) {
 		}
 	}
 
-	tell("", window.Deferral{})
-	tell("too early", window.Deferral{}) // nothing waits
+	tell("", waits.Deferral{})
+	tell("too early", waits.Deferral{}) // nothing waits
 	tell(" ", deferred(100))
 	tell("fire", deferred(100), " fire 100")
 	tell("fire", deferred(200), " fire 100") // it stayed, and the next change came
@@ -73,7 +73,7 @@ func TestReasonsThatNobodyGivesMakeRoomAndOthersDoNot(t *testing.T) {
 
 func TestTheConditionSaysWhyRestartsWaitAndWhatToDo(t *testing.T) {
 	claim := &v1alpha1.SecretClaim{ObjectMeta: metav1.ObjectMeta{Name: "db", Generation: 3}}
-	tell := func(what window.Deferral, reason string, parts ...string) metav1.Condition {
+	tell := func(what waits.Deferral, reason string, parts ...string) metav1.Condition {
 		t.Helper()
 		tellDeferred(claim, what, metav1.NewTime(time.Unix(what.Sequence, 0)))
 		is := meta.FindStatusCondition(claim.Status.Conditions, v1alpha1.ConditionRestartDeferred)
@@ -94,11 +94,11 @@ func TestTheConditionSaysWhyRestartsWaitAndWhatToDo(t *testing.T) {
 	}
 
 	unknown := deferred(300)
-	unknown.Hold = window.Hold{Environment: "prod", Cause: window.Unknown, Why: "spec.windows[0].schedule is odd"}
+	unknown.Hold = waits.Hold{Environment: "prod", Cause: waits.Unknown, Why: "spec.windows[0].schedule is odd"}
 	tell(unknown, v1alpha1.ReasonWindowsMalformed, "wait until that is mended, in environment prod: spec.windows[0].schedule is odd")
-	unknown.Hold = window.Hold{Cause: window.Unknown, Why: "namespace pay is in two"}
+	unknown.Hold = waits.Hold{Cause: waits.Unknown, Why: "namespace pay is in two"}
 	tell(unknown, v1alpha1.ReasonWindowsMalformed, "wait until that is mended: namespace pay is in two")
-	unknown.Hold.Cause = window.NeverOpen
+	unknown.Hold.Cause = waits.NeverOpen
 	tell(unknown, v1alpha1.ReasonWindowsNeverOpen)
 
 	claim.Annotations = map[string]string{annotation.RestartNow: " "}
@@ -112,7 +112,7 @@ func TestTheConditionSaysWhyRestartsWaitAndWhatToDo(t *testing.T) {
 	spent.Spent = "flood"
 	tell(spent, v1alpha1.ReasonWindowClosed, `says "flood", which was good for an earlier change: give another reason`)
 
-	tellDeferred(claim, window.Deferral{}, metav1.NewTime(time.Unix(600, 0)))
+	tellDeferred(claim, waits.Deferral{}, metav1.NewTime(time.Unix(600, 0)))
 	if is := meta.FindStatusCondition(claim.Status.Conditions, v1alpha1.ConditionRestartDeferred); is != nil {
 		t.Errorf("nothing waits, and it says %+v", is)
 	}

@@ -12,7 +12,7 @@ import (
 
 	"github.com/privyseal/privyseal/broker/v1alpha1"
 	"github.com/privyseal/privyseal/broker/variables"
-	"github.com/privyseal/privyseal/broker/window"
+	"github.com/privyseal/privyseal/broker/waits"
 )
 
 // Pods knows how live pods take a claim's target, and which go without. It
@@ -26,7 +26,7 @@ type Pods interface {
 	Uninjected(ctx context.Context, claim types.NamespacedName) ([]string, error)
 	// Deferred is what waits for a window among the workloads that read a
 	// target.
-	Deferred(ctx context.Context, target types.NamespacedName) (window.Deferral, error)
+	Deferred(ctx context.Context, target types.NamespacedName) (waits.Deferral, error)
 }
 
 // shownPods bounds the workloads and containers that a condition names.

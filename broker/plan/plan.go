@@ -17,7 +17,7 @@ import (
 
 	"github.com/privyseal/privyseal/broker/annotation"
 	"github.com/privyseal/privyseal/broker/restart"
-	"github.com/privyseal/privyseal/broker/window"
+	"github.com/privyseal/privyseal/broker/waits"
 )
 
 // Plan is what would become of workloads.
@@ -176,7 +176,7 @@ func (e *Entry) waitForWindow(facts restart.Facts, decision restart.Decision, at
 	switch reason := facts.Unnoted(decision.Stale); {
 	case reason != "":
 		e.Outcome, e.At, e.RestartNow = Restarts, at.UTC(), reason
-	case hold.Cause == window.Closed:
+	case hold.Cause == waits.Closed:
 		e.Outcome, e.At = Restarts, hold.Until.UTC()
 		e.block(restart.HeldByWindow, hold.Says(), hold.Until.UTC())
 	default:

@@ -36,7 +36,8 @@ func ByObject() map[client.Object]cache.ByObject {
 }
 
 // KeepPod is a cache.TransformFunc that leaves of a pod its identity, owner,
-// times, phase, the hash of its template and our annotations. Of its spec it
+// times, phase, whether it is ready, the hash of its template and our
+// annotations. Of its spec it
 // leaves a single container without a name that reads the same Secrets, so that
 // ReadsOf says the same of it; beside that the names of variables in containers
 // that take whole Secrets as such, and the volumes that the webhook puts in.
@@ -49,7 +50,7 @@ func KeepPod(object any) (any, error) {
 	kept := &corev1.Pod{
 		ObjectMeta: keepMeta(&pod.ObjectMeta),
 		Spec:       ReadsOf(&pod.Spec).spec(),
-		Status:     corev1.PodStatus{Phase: pod.Status.Phase},
+		Status:     keepReady(pod),
 	}
 	kept.Spec.Containers = append(kept.Spec.Containers, keepVariables(&pod.Spec)...)
 	kept.Spec.Volumes = keepVolumes(&pod.Spec)
@@ -69,29 +70,42 @@ func KeepMetadata(object any) (any, error) {
 
 // KeepWorkload is a cache.TransformFunc that leaves of a Deployment,
 // StatefulSet or DaemonSet what a restart is judged by: identity, how it
-// replaces pods, whether it wants any, and of its template our annotations and
-// a single container that reads the same Secrets.
+// replaces pods, whether it wants any, how far it is with that, and of its
+// template the labels, our annotations and a single container that reads the
+// same Secrets.
 func KeepWorkload(object any) (any, error) {
 	switch object := object.(type) {
 	case *appsv1.Deployment:
-		return &appsv1.Deployment{ObjectMeta: keepMeta(&object.ObjectMeta), Spec: appsv1.DeploymentSpec{
-			Replicas: object.Spec.Replicas, Paused: object.Spec.Paused, Template: keepTemplate(&object.Spec.Template)}}, nil
+		return &appsv1.Deployment{ObjectMeta: keepWorkloadMeta(&object.ObjectMeta), Spec: appsv1.DeploymentSpec{
+			Replicas: object.Spec.Replicas, Paused: object.Spec.Paused, Template: keepTemplate(&object.Spec.Template)},
+			Status: appsv1.DeploymentStatus{ObservedGeneration: object.Status.ObservedGeneration, Replicas: object.Status.Replicas,
+				UpdatedReplicas: object.Status.UpdatedReplicas, AvailableReplicas: object.Status.AvailableReplicas,
+				Conditions: keepProgress(object.Status.Conditions)}}, nil
 	case *appsv1.StatefulSet:
-		return &appsv1.StatefulSet{ObjectMeta: keepMeta(&object.ObjectMeta), Spec: appsv1.StatefulSetSpec{
-			Replicas: object.Spec.Replicas, UpdateStrategy: object.Spec.UpdateStrategy, Template: keepTemplate(&object.Spec.Template)}}, nil
+		return &appsv1.StatefulSet{ObjectMeta: keepWorkloadMeta(&object.ObjectMeta), Spec: appsv1.StatefulSetSpec{
+			Replicas: object.Spec.Replicas, UpdateStrategy: object.Spec.UpdateStrategy, Template: keepTemplate(&object.Spec.Template)},
+			Status: appsv1.StatefulSetStatus{ObservedGeneration: object.Status.ObservedGeneration,
+				CurrentRevision: object.Status.CurrentRevision, UpdateRevision: object.Status.UpdateRevision}}, nil
 	case *appsv1.DaemonSet:
-		return &appsv1.DaemonSet{ObjectMeta: keepMeta(&object.ObjectMeta), Spec: appsv1.DaemonSetSpec{
+		return &appsv1.DaemonSet{ObjectMeta: keepWorkloadMeta(&object.ObjectMeta), Spec: appsv1.DaemonSetSpec{
 			UpdateStrategy: object.Spec.UpdateStrategy, Template: keepTemplate(&object.Spec.Template)},
-			Status: appsv1.DaemonSetStatus{DesiredNumberScheduled: object.Status.DesiredNumberScheduled}}, nil
+			Status: appsv1.DaemonSetStatus{ObservedGeneration: object.Status.ObservedGeneration,
+				DesiredNumberScheduled: object.Status.DesiredNumberScheduled, UpdatedNumberScheduled: object.Status.UpdatedNumberScheduled}}, nil
 	}
 	return object, nil
 }
 
 func keepTemplate(template *corev1.PodTemplateSpec) corev1.PodTemplateSpec {
 	return corev1.PodTemplateSpec{
-		ObjectMeta: metav1.ObjectMeta{Annotations: keepOurs(template.Annotations)},
+		ObjectMeta: metav1.ObjectMeta{Labels: template.Labels, Annotations: keepOurs(template.Annotations)},
 		Spec:       ReadsOf(&template.Spec).spec(),
 	}
+}
+
+func keepWorkloadMeta(meta *metav1.ObjectMeta) metav1.ObjectMeta {
+	kept := keepMeta(meta)
+	kept.ManagedFields = keepBegan(meta.ManagedFields)
+	return kept
 }
 
 func keepMeta(meta *metav1.ObjectMeta) metav1.ObjectMeta {

@@ -26,6 +26,7 @@ import (
 
 	"github.com/privyseal/privyseal/broker/annotation"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
+	"github.com/privyseal/privyseal/broker/waits"
 )
 
 // name of the controller, in logs, metrics and events.
@@ -71,6 +72,10 @@ type Config struct {
 
 	// Workers is how many workloads are looked at at once. 0: 8.
 	Workers int
+
+	// MaxConcurrent is how many workloads of the whole cluster roll out at once,
+	// beside what each environment allows. 0: any number.
+	MaxConcurrent int
 }
 
 // Controller restarts stale workloads. It holds no state that matters.
@@ -81,6 +86,7 @@ type Controller struct {
 	without   *without
 	calendars *calendars
 	deferrals *deferrals
+	turns     *turns
 	reach     reach
 	metrics   *metrics
 
@@ -106,6 +112,7 @@ func New(config Config) *Controller {
 
 		calendars: newCalendars(),
 		deferrals: newDeferrals(),
+		turns:     newTurns(config.MaxConcurrent),
 	}
 	c.metrics = newMetrics(c)
 	return c
@@ -153,7 +160,8 @@ func (c *Controller) Reconcile(ctx context.Context, w Workload) (reconcile.Resul
 		c.tell(w, nil)
 		c.without.note(w, standing{})
 		c.deferrals.note(w, deferral{})
-		return reconcile.Result{}, nil
+		c.turns.leave(w)
+		return reconcile.Result{}, c.watchRollout(ctx, w, standpoint{})
 	}
 	if err != nil {
 		return reconcile.Result{}, err
@@ -167,7 +175,7 @@ func (c *Controller) Reconcile(ctx context.Context, w Workload) (reconcile.Resul
 			return reconcile.Result{}, err
 		}
 	}
-	facts, decision, err := c.decide(ctx, w, facts)
+	facts, decision, quiet, err := c.decide(ctx, w, s, facts)
 	if err != nil {
 		return reconcile.Result{}, err
 	}
@@ -176,31 +184,36 @@ func (c *Controller) Reconcile(ctx context.Context, w Workload) (reconcile.Resul
 	if between := len(facts.Pods) == 0 && s.wantsPods; !between {
 		next = c.tell(w, standings(facts, decision))
 	}
-	wait, err := c.act(ctx, w, s, decision)
-	if err != nil {
-		return reconcile.Result{}, err
+	wait := quiet
+	if quiet == 0 {
+		if wait, err = c.act(ctx, w, s, decision); err != nil {
+			return reconcile.Result{}, err
+		}
 	}
 	if decision.Injection == InjectionWaits {
 		wait = sooner(wait, askAgain)
 	}
 	wait = sooner(wait, c.defers(w, facts, decision))
-	return reconcile.Result{RequeueAfter: sooner(wait, next)}, nil
+	rollout := s.rollout(facts.Pods, c.config.Clock.Now())
+	err = c.watchRollout(ctx, w, standpoint{rollout.occupies(), rollout.Fails, rollout.Ready})
+	return reconcile.Result{RequeueAfter: sooner(wait, next)}, err
 }
 
 // act restarts the workload if that is due, and says when to look again; 0:
 // when something happens.
 func (c *Controller) act(ctx context.Context, w Workload, s shape, decision Decision) (time.Duration, error) {
+	if decision.Deferred {
+		return 0, nil
+	}
+	c.turns.leave(w)
 	if decision.Patch == nil {
 		c.quiet.done(w)
 		return 0, nil
 	}
-	if wait := c.quiet.wait(w, decision.Patch); wait > 0 {
-		return wait, nil
-	}
-	if wait := c.allowed(w, decision); wait > 0 {
-		return wait, nil
-	}
 	err := c.roll(ctx, w, s, decision)
+	if err != nil {
+		c.turns.giveBack(w)
+	}
 	if errors.Is(err, errMoved) {
 		return lookAgain, nil
 	}
@@ -222,17 +235,27 @@ func (c *Controller) announce(ctx context.Context, s shape, decision Decision) {
 		c.events.Eventf(s.Object, nil, corev1.EventTypeNormal, ReasonRestarted, "Restart", "restarting for %s", cut(causes))
 		return
 	}
-	note := fmt.Sprintf("restarting though the environment's windows forbid it, since %s says %q, for %s",
-		annotation.RestartNow, decision.RestartNow, causes)
+	note := fmt.Sprintf("restarting though %s, since %s says %q, for %s",
+		forbidden(decision.Hold.Cause), annotation.RestartNow, decision.RestartNow, causes)
 	c.events.Eventf(s.Object, nil, corev1.EventTypeWarning, ReasonRestartedNow, "Restart", "%s", cut(note))
 }
 
 // cut to what the events API takes, between two characters.
 func cut(note string) string { return strings.ToValidUTF8(note[:min(len(note), maxNote)], "") }
 
-// allowed says how much longer a restart that is due has to wait for leave; 0:
-// it may begin. Spread and budgets will be asked here; there are none yet.
-func (c *Controller) allowed(Workload, Decision) time.Duration { return 0 }
+// forbidden says what a restart was made in spite of.
+func forbidden(cause waits.Cause) string {
+	switch cause {
+	case waits.Turn:
+		return "it is not its turn in the environment"
+	case waits.Stopped:
+		return "the rollout of another fails for the same change"
+	case waits.Disrupted:
+		return "a PodDisruptionBudget has no pod to spare"
+	case waits.Nothing, waits.Closed, waits.Unknown, waits.NeverOpen:
+	}
+	return "the environment's windows forbid it"
+}
 
 // tell enters a workload's standings, and tells of the targets whose counts
 // they settle. It says when to look again; 0: when something happens.

@@ -6,10 +6,11 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/privyseal/privyseal/broker/target"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
-	"github.com/privyseal/privyseal/broker/window"
+	"github.com/privyseal/privyseal/broker/waits"
 )
 
 // Facts are all that is judged about one workload, gathered before.
@@ -41,8 +42,10 @@ type Facts struct {
 	Workload string
 	// AskedNow is the reason that the workload's privyseal.io/restart-now gives.
 	AskedNow string
-	// Hold is what keeps restarts of the namespace back now.
-	Hold window.Hold
+	// Hold is what windows keep back of the namespace's restarts now.
+	Hold waits.Hold
+	// Turn is what else keeps this one back now: the environment's restarts.
+	Turn waits.Hold
 }
 
 // Pod is one live pod of the workload.
@@ -56,6 +59,12 @@ type Pod struct {
 	Template string
 	// InjectedFor is what the pod's template was patched for, if it was.
 	InjectedFor string
+	// Line is the privyseal.io/restarted-for that its template had.
+	Line string
+	// Ready is since when the pod is; zero where it is not.
+	Ready time.Time
+	// Trouble says why it does not get ready; empty where it may yet.
+	Trouble string
 	// Lacks are the secrets that the pod's annotations ask for, as the
 	// template's do, and that it does not have.
 	Lacks []Lack
@@ -96,6 +105,13 @@ const (
 	HeldByPartition Standing = "partition"
 	// HeldByWindow: stale, and the environment's windows forbid the restart now.
 	HeldByWindow Standing = "window"
+	// HeldByTurn: stale, and others go first.
+	HeldByTurn Standing = "turn"
+	// HeldByFailure: stale, and the rollout of another that was restarted for the
+	// same change fails.
+	HeldByFailure Standing = "stopped"
+	// HeldByDisruption: stale, and a PodDisruptionBudget has no pod to spare.
+	HeldByDisruption Standing = "disruption"
 	// Stuck: the rollout has been under way for too long.
 	Stuck Standing = "stuck"
 )
@@ -112,11 +128,12 @@ type Decision struct {
 	Injection Injection
 	// InjectedFor is the template's next injected-for; empty: leave it.
 	InjectedFor string
-	// Deferred: the template would be patched, and the environment's windows
-	// forbid it now.
+	// Deferred: the template would be patched, and Hold forbids it now.
 	Deferred bool
-	// RestartNow is the reason for which it is patched in spite of them; empty
-	// where they do not forbid it.
+	// Hold is what forbids it; nothing where nothing does.
+	Hold waits.Hold
+	// RestartNow is the reason for which it is patched in spite of Hold; empty
+	// where that holds nothing.
 	RestartNow string
 }
 
@@ -147,8 +164,9 @@ type Stale struct {
 //     do hold its present content.
 //   - That pods of the present template lack a secret they ask for is a cause
 //     too, once for a webhook configuration: see Injection.
-//   - Windows hold a patch back whatever it is for, unless somebody gave a
-//     reason to go now: see passes. One that goes covers everything.
+//   - Windows hold a patch back whatever it is for, and so does its turn, unless
+//     somebody gave a reason to go now: see passes. One that goes covers
+//     everything.
 //   - Counters only move forward. Those of targets that nobody reads any more
 //     are dropped, or the line would grow with every renamed claim.
 //
@@ -159,7 +177,10 @@ func Decide(facts Facts) Decision {
 	decision.Injection = facts.injection()
 	due := decision.Injection == InjectionDue || slices.ContainsFunc(decision.Stale, func(s Stale) bool { return s.Cause })
 	due = due && !facts.Never
-	if due && facts.Hold.Holds() {
+	if due {
+		decision.Hold = facts.holds()
+	}
+	if decision.Hold.Holds() {
 		decision.RestartNow = facts.passes(decision.Stale)
 		decision.Deferred = decision.RestartNow == ""
 	}
@@ -272,10 +293,42 @@ func (f Facts) standing(stale Stale, decision Decision) Standing {
 	case decision.Patch != nil || f.covers(stale.Target, stale.Sequence):
 		return cmp.Or(f.Held, Rolling)
 	case decision.Deferred:
-		return HeldByWindow
+		return heldBy(decision.Hold.Cause)
 	case f.Never:
 		return HeldByWorkload
 	default:
 		return HeldByClaim
 	}
+}
+
+// holds is what holds a restart back: windows first, since nobody's turn comes
+// while they are closed.
+func (f Facts) holds() waits.Hold {
+	if f.Hold.Holds() {
+		return f.Hold
+	}
+	return f.Turn
+}
+
+// heldBy is how a workload stands that waits for this cause.
+func heldBy(cause waits.Cause) Standing {
+	switch cause {
+	case waits.Turn:
+		return HeldByTurn
+	case waits.Stopped:
+		return HeldByFailure
+	case waits.Disrupted:
+		return HeldByDisruption
+	case waits.Nothing, waits.Closed, waits.Unknown, waits.NeverOpen:
+	}
+	return HeldByWindow
+}
+
+// waits says that the restart is not made yet, and comes by itself.
+func (s Standing) waits() bool {
+	switch s {
+	case HeldByWindow, HeldByTurn, HeldByFailure, HeldByDisruption:
+		return true
+	}
+	return false
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/privyseal/privyseal/broker/restart"
 	"github.com/privyseal/privyseal/broker/target"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
-	"github.com/privyseal/privyseal/broker/window"
+	"github.com/privyseal/privyseal/broker/waits"
 )
 
 // A fact changes what a workload's facts are; each row below lists them.
@@ -79,7 +79,7 @@ func never(f *restart.Facts) { f.Never = true }
 func held(by restart.Standing) fact { return func(f *restart.Facts) { f.Held = by } }
 
 // closed: a window forbids restarts.
-func closed(f *restart.Facts) { f.Hold = window.Hold{Environment: "prod", Cause: window.Closed} }
+func closed(f *restart.Facts) { f.Hold = waits.Hold{Environment: "prod", Cause: waits.Closed} }
 
 // asked gives a reason to restart now, on the workload.
 func asked(reason string) fact {

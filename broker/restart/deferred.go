@@ -11,11 +11,11 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/privyseal/privyseal/broker/v1alpha1"
-	"github.com/privyseal/privyseal/broker/window"
+	"github.com/privyseal/privyseal/broker/waits"
 )
 
-// A restart that falls into a time when an environment's windows forbid it is
-// not put on a list. It is not made, and the workload stays stale; when it is
+// A restart that falls into a time when an environment's windows forbid it, or
+// for which it is not the workload's turn, is not put on a list. It is not made, and the workload stays stale; when it is
 // looked at again, at the opening or by the next daemon, it is found stale and
 // patched, once, for all that has changed until then.
 //
@@ -57,8 +57,8 @@ func (f Facts) goodUntil() (sequence int64, noted bool) {
 	return sequence, noted
 }
 
-// passes is the reason for which the workload is restarted though windows
-// forbid it; "" where there is none. It is the one place for exceptions: what
+// passes is the reason for which the workload is restarted though something
+// holds it back; "" where there is none. It is the one place for exceptions: what
 // has to go before the windows open would be asked here.
 func (f Facts) passes(stale []Stale) string {
 	for _, one := range stale {
@@ -90,17 +90,25 @@ func (f Facts) Unnoted(stale []Stale) string {
 func (w Workload) nameInStatus() string { return w.Kind + "/" + w.Name }
 
 // decide judges a workload. Windows are looked at only where there is a restart
-// to hold back.
-func (c *Controller) decide(ctx context.Context, w Workload, facts Facts) (Facts, Decision, error) {
-	decision := Decide(facts)
-	if decision.Patch == nil {
-		return facts, decision, nil
+// to hold back, and whose turn it is only when nothing more seems to come for
+// it; wait is how long that takes.
+func (c *Controller) decide(ctx context.Context, w Workload, s shape, facts Facts) (judged Facts, decision Decision, wait time.Duration, err error) {
+	if decision = Decide(facts); decision.Patch == nil {
+		return facts, decision, 0, nil
 	}
-	var err error
 	if facts.Hold, err = c.hold(ctx, w.Namespace); err != nil {
-		return facts, decision, err
+		return facts, decision, 0, err
 	}
-	return facts, Decide(facts), nil
+	if decision = Decide(facts); decision.Patch == nil {
+		return facts, decision, 0, nil
+	}
+	if wait = c.quiet.wait(w, decision.Patch); wait > 0 {
+		return facts, decision, wait, nil
+	}
+	if facts.Turn, err = c.turn(ctx, w, s, facts, decision); err != nil {
+		return facts, decision, 0, err
+	}
+	return facts, Decide(facts), 0, nil
 }
 
 // defers notes whether a workload waits for its windows, and says when to look
@@ -110,16 +118,21 @@ func (c *Controller) defers(w Workload, facts Facts, decision Decision) time.Dur
 		c.deferrals.note(w, deferral{})
 		return 0
 	}
-	asked := c.deferrals.note(w, deferral{facts.Hold.Environment, facts.since(decision.Stale), facts.AskedNow})
+	hold := decision.Hold
+	asked := c.deferrals.note(w, deferral{facts.Turn, queueName{hold.Environment, hold.Cause}, facts.since(decision.Stale), facts.AskedNow})
 	if _, noted := facts.goodUntil(); asked && !noted && c.config.Settled != nil {
 		for _, stale := range decision.Stale {
 			c.config.Settled(types.NamespacedName{Namespace: w.Namespace, Name: stale.Target})
 		}
 	}
-	if facts.Hold.Cause != window.Closed {
-		return lookAtWindows
+	again := lookAtWindows
+	if facts.Turn.Holds() && !facts.Hold.Holds() {
+		again = lookAtTurns
 	}
-	return min(lookAtWindows, max(time.Millisecond, facts.Hold.Until.Sub(c.config.Clock.Now())))
+	if hold.Until.IsZero() {
+		return again
+	}
+	return min(again, max(time.Millisecond, hold.Until.Sub(c.config.Clock.Now())))
 }
 
 // since is when the oldest change came that live pods do not hold, or the
@@ -160,41 +173,50 @@ func (t Target) changedAfter(key string, sequence int64) int64 {
 	return first
 }
 
-// Deferred says what waits for a window among the workloads that read a target,
-// from the caches: no request goes out.
-func (c *Controller) Deferred(ctx context.Context, target types.NamespacedName) (window.Deferral, error) {
+// Deferred says what waits among the workloads that read a target, from the
+// caches and what was last seen of turns: no request goes out.
+func (c *Controller) Deferred(ctx context.Context, target types.NamespacedName) (waits.Deferral, error) {
 	hold, err := c.hold(ctx, target.Namespace)
-	if err != nil || !hold.Holds() {
-		return window.Deferral{}, err
+	if err != nil || !hold.Holds() && !c.deferrals.any(target.Namespace) {
+		return waits.Deferral{}, err
 	}
 	workloads, err := c.gather.consumers(ctx, target)
 	if err != nil {
-		return window.Deferral{}, err
+		return waits.Deferral{}, err
 	}
-	found := window.Deferral{Hold: hold, Asked: map[string]string{}}
+	slices.SortFunc(workloads, compareWorkloads)
+	found := waits.Deferral{Asked: map[string]string{}}
 	for _, w := range workloads {
+		turn := c.deferrals.turn(w)
+		if !hold.Holds() && !turn.Holds() {
+			continue
+		}
 		s, err := c.gather.workload(ctx, w)
 		if apierrors.IsNotFound(err) {
 			continue
 		}
 		if err != nil {
-			return window.Deferral{}, err
+			return waits.Deferral{}, err
 		}
 		facts, err := c.gather.facts(ctx, w, s)
 		if err != nil {
-			return window.Deferral{}, err
+			return waits.Deferral{}, err
 		}
-		facts.Hold = hold
+		facts.Hold, facts.Turn = hold, turn
 		addDeferred(&found, target.Name, w, facts)
 	}
 	return found, nil
 }
 
 // addDeferred adds a workload to what waits with a target, if it does.
-func addDeferred(to *window.Deferral, target string, w Workload, facts Facts) {
-	for _, stale := range Decide(facts).Stale {
-		if stale.Target != target || stale.Standing != HeldByWindow {
+func addDeferred(to *waits.Deferral, target string, w Workload, facts Facts) {
+	decision := Decide(facts)
+	for _, stale := range decision.Stale {
+		if stale.Target != target || !stale.Standing.waits() {
 			continue
+		}
+		if decision.Hold.Outranks(to.Hold) {
+			to.Hold = decision.Hold
 		}
 		to.Sequence = max(to.Sequence, stale.Sequence)
 		_, noted := facts.goodUntil()
@@ -208,8 +230,8 @@ func addDeferred(to *window.Deferral, target string, w Workload, facts Facts) {
 	}
 }
 
-// deferrals remember which workloads wait for which environment's windows, for
-// the metrics, and what reason was told of, so that it is told once.
+// deferrals remember which workloads wait, for the metrics, and what reason was
+// told of, so that it is told once.
 type deferrals struct {
 	mu    sync.Mutex
 	known map[Workload]deferral
@@ -217,8 +239,10 @@ type deferrals struct {
 
 // deferral of a workload. The zero value: it does not wait.
 type deferral struct {
-	environment string
-	since       int64
+	// hold is what its turn waits for; nothing where it waits for windows.
+	hold  waits.Hold
+	queue queueName
+	since int64
 	// asked is the reason that the workload gives for going now.
 	asked string
 }
@@ -238,23 +262,49 @@ func (d *deferrals) note(w Workload, now deferral) (asked bool) {
 	return now.asked != "" && now.asked != before.asked
 }
 
-// queues of those that wait, by environment.
-func (d *deferrals) queues() map[string]queue {
+// turn is what a workload's turn waits for, as last seen.
+func (d *deferrals) turn(w Workload) waits.Hold {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	queues := map[string]queue{}
+	return d.known[w].hold
+}
+
+// any says whether a workload of the namespace waits.
+func (d *deferrals) any(namespace string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for w := range d.known {
+		if w.Namespace == namespace {
+			return true
+		}
+	}
+	return false
+}
+
+// queues of those that wait.
+func (d *deferrals) queues() map[queueName]queue {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	queues := map[queueName]queue{}
 	for _, one := range d.known {
-		q, met := queues[one.environment]
+		q, met := queues[one.queue]
 		q.count++
 		if !met || one.since < q.since {
 			q.since = one.since
 		}
-		queues[one.environment] = q
+		queues[one.queue] = q
 	}
 	return queues
 }
 
-// queue of workloads that wait for the same windows.
+// queueName is what workloads wait for: which environment's rules, and which of
+// them.
+type queueName struct {
+	environment string
+	cause       waits.Cause
+}
+
+// queue of workloads that wait for the same.
 type queue struct {
 	count int
 	// since is when the oldest change came that one of them waits with, in Unix

@@ -26,8 +26,9 @@
 // core (ReadsOf, EvidenceOf, Decide), the one patch, and the ceremony of
 // caches and queues around them (Controller).
 //
-// Where the environment's windows forbid a restart, the patch is not made. The
-// workload stays stale, and is patched when it is looked at after they open.
+// Where the environment's windows forbid a restart, or its budget lets others go
+// first, the patch is not made. The workload stays stale, and is patched when it
+// is looked at after they open, or when its turn has come.
 //
 // Left alone are Jobs and CronJobs, whose next run reads the new value, and
 // pods without a controller, which nobody would make again.
@@ -41,6 +42,7 @@
 //	""            pods                                   list, watch
 //	apps          replicasets                            list, watch (metadata only)
 //	apps          deployments, statefulsets, daemonsets  get, list, watch, patch
+//	policy        poddisruptionbudgets                   get, list, watch
 //	privyseal.io  secretclaims                           list, watch
 //	""            namespaces                             get, list, watch (metadata only)
 //	privyseal.io  environments                           get, list, watch

@@ -102,6 +102,7 @@ func (g gatherer) pods(ctx context.Context, w Workload, uid types.UID) ([]Pod, e
 				Reads: ReadsOf(&pod.Spec), Evidence: EvidenceOf(pod),
 				Created: pod.CreationTimestamp.Unix(), Template: hashOf(pod),
 				InjectedFor: pod.Annotations[v1alpha1.AnnotationInjectedFor], Lacks: lacks,
+				Line: pod.Annotations[v1alpha1.AnnotationRestartedFor], Ready: readySince(pod), Trouble: troubleOf(pod),
 			})
 		}
 	}

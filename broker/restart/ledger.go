@@ -23,6 +23,7 @@ type ledger struct {
 	mu        sync.Mutex
 	standings map[Workload]map[string]entry // by target's name
 	rolling   map[types.NamespacedName]int  // target → workloads that roll for it
+	queued    map[types.NamespacedName]int  // target → workloads that wait for their turn
 }
 
 type entry struct {
@@ -35,6 +36,7 @@ func newLedger(clock clock.PassiveClock) *ledger {
 		clock:     clock,
 		standings: map[Workload]map[string]entry{},
 		rolling:   map[types.NamespacedName]int{},
+		queued:    map[types.NamespacedName]int{},
 	}
 }
 
@@ -86,25 +88,41 @@ func (l *ledger) enter(before entry, standing Standing) entry {
 	return before
 }
 
-// turn counts one change of standing and says whether to tell of it.
+// turn counts one change of standing and says whether to tell of it. While some
+// roll, others that begin or end are passed over; so are those that join a queue
+// or leave it, but the first and the last.
 func (l *ledger) turn(target types.NamespacedName, before, after Standing) bool {
 	if before == after {
 		return false
 	}
 	was := l.rolling[target]
-	switch {
-	case before == Rolling:
-		l.rolling[target]--
-	case after == Rolling:
-		l.rolling[target]++
-	}
-	rolling := l.rolling[target]
-	if rolling == 0 {
-		delete(l.rolling, target)
+	rolling := step(l.rolling, target, before == Rolling, after == Rolling)
+	wasQueued := l.queued[target]
+	queued := step(l.queued, target, before == HeldByTurn, after == HeldByTurn)
+	if queued != wasQueued && moves(before) && moves(after) {
+		return (wasQueued == 0) != (queued == 0)
 	}
 	amongOthers := was > 0 && rolling > 0
 	steps := (before == Rolling && after == Current) || (before == Current && after == Rolling)
 	return !steps || !amongOthers
+}
+
+// moves: a workload gets out of this standing by itself before long.
+func moves(s Standing) bool { return s == Current || s == Rolling || s == HeldByTurn }
+
+// step counts one more or less of a target, and says how many there are.
+func step(counts map[types.NamespacedName]int, target types.NamespacedName, before, after bool) int {
+	switch {
+	case before && !after:
+		counts[target]--
+	case after && !before:
+		counts[target]++
+	}
+	now := counts[target]
+	if now == 0 {
+		delete(counts, target)
+	}
+	return now
 }
 
 // tally is a line of the gauge of stale workloads.

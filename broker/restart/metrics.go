@@ -31,18 +31,19 @@ func newMetrics(of *Controller) *metrics {
 		}, []string{"kind"}),
 		stale: prometheus.NewDesc("privyseal_stale_workloads",
 			"Workloads with a live pod that holds an old content, by what becomes of it: "+
-				"rolling, stuck, window, paused, on-delete, partition, workload-never or claim-never.",
+				"rolling, stuck, window, turn, stopped, disruption, paused, on-delete, partition, workload-never or claim-never.",
 			[]string{"namespace", "standing"}, nil),
 		uninjected: prometheus.NewDesc("privyseal_pods_uninjected",
 			"Live pods that run without a secret that their annotations ask for.",
 			[]string{"namespace"}, nil),
 		deferred: prometheus.NewDesc("privyseal_restarts_deferred",
-			"Workloads that wait for their environment's windows to be restarted. "+
-				"The environment is empty where it is not known.",
-			[]string{"environment"}, nil),
+			"Workloads that wait to be restarted, by what they wait for: "+
+				"closed, unknown or never (windows), turn, disrupted or stopped (restarts). "+
+				"The environment is empty where it is not known, and where the cluster's limit holds.",
+			[]string{"environment", "cause"}, nil),
 		oldest: prometheus.NewDesc("privyseal_restarts_deferred_oldest_seconds",
 			"How long ago the oldest change came that one of them waits with.",
-			[]string{"environment"}, nil),
+			[]string{"environment", "cause"}, nil),
 		unusable: prometheus.NewDesc("privyseal_windows_unusable",
 			"1 for an environment whose windows let nothing restart, now or later.",
 			[]string{"environment"}, nil),
@@ -76,10 +77,10 @@ func (m *metrics) Collect(samples chan<- prometheus.Metric) {
 		samples <- prometheus.MustNewConstMetric(m.uninjected, prometheus.GaugeValue, float64(count), namespace)
 	}
 	now := m.of.config.Clock.Now()
-	for environment, queue := range m.of.deferrals.queues() {
-		samples <- prometheus.MustNewConstMetric(m.deferred, prometheus.GaugeValue, float64(queue.count), environment)
+	for name, queue := range m.of.deferrals.queues() {
+		samples <- prometheus.MustNewConstMetric(m.deferred, prometheus.GaugeValue, float64(queue.count), name.environment, string(name.cause))
 		age := max(0, now.Unix()-queue.since)
-		samples <- prometheus.MustNewConstMetric(m.oldest, prometheus.GaugeValue, float64(age), environment)
+		samples <- prometheus.MustNewConstMetric(m.oldest, prometheus.GaugeValue, float64(age), name.environment, string(name.cause))
 	}
 	for _, environment := range m.withoutTime(now) {
 		samples <- prometheus.MustNewConstMetric(m.unusable, prometheus.GaugeValue, 1, environment)

@@ -8,6 +8,7 @@ import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -41,6 +42,7 @@ func (c *Controller) sources(from cache.Cache) []source.TypedSource[Workload] {
 		watch(from, &appsv1.StatefulSet{}, of[*appsv1.StatefulSet]("StatefulSet"), specTurned[*appsv1.StatefulSet]()),
 		watch(from, &appsv1.DaemonSet{}, of[*appsv1.DaemonSet]("DaemonSet"), specTurned[*appsv1.DaemonSet]()),
 		watch(from, &v1alpha1.Environment{}, c.ofEnvironment, windowsTurned()),
+		watch(from, &policyv1.PodDisruptionBudget{}, c.ofDisruption, sparesTurned()),
 		watch(from, metaOf(corev1.SchemeGroupVersion.WithKind("Namespace")), c.ofNamespace, labelsTurned()),
 	}
 	if c.config.Webhook != "" {
@@ -128,6 +130,11 @@ func (c *Controller) ofNamespace(ctx context.Context, namespace *metav1.PartialO
 	return c.all(ctx, namespace.Name)
 }
 
+// ofDisruption are those that wait in the budget's namespace.
+func (c *Controller) ofDisruption(_ context.Context, budget *policyv1.PodDisruptionBudget) []Workload {
+	return c.turns.heldIn(budget.Namespace)
+}
+
 // all workloads of a namespace; an empty one means all.
 func (c *Controller) all(ctx context.Context, namespace string) []Workload {
 	var workloads []Workload
@@ -212,11 +219,12 @@ func (c *Controller) webhookTurned() predicate.TypedPredicate[*admissionregistra
 	}
 }
 
-// podTurned: a pod comes, goes, or ends.
+// podTurned: a pod comes, goes, ends, gets ready or into trouble.
 func podTurned() predicate.TypedPredicate[*corev1.Pod] {
 	return predicate.TypedFuncs[*corev1.Pod]{
 		UpdateFunc: func(e event.TypedUpdateEvent[*corev1.Pod]) bool {
-			return live(e.ObjectOld) != live(e.ObjectNew) || e.ObjectOld.UID != e.ObjectNew.UID
+			return live(e.ObjectOld) != live(e.ObjectNew) || e.ObjectOld.UID != e.ObjectNew.UID ||
+				!readySince(e.ObjectOld).Equal(readySince(e.ObjectNew)) || troubleOf(e.ObjectOld) != troubleOf(e.ObjectNew)
 		},
 	}
 }
@@ -229,26 +237,47 @@ func appears[object client.Object]() predicate.TypedPredicate[object] {
 	}
 }
 
-// specTurned: a workload comes, goes, has another spec, or is to be restarted
-// now. Status moves with every pod and says nothing that pods do not say
+// specTurned: a workload comes, goes, has another spec, is to be restarted now,
+// or its rollout begins or ends. Whatever else its status says, pods say
 // themselves.
 func specTurned[object client.Object]() predicate.TypedPredicate[object] {
 	return predicate.TypedFuncs[object]{
 		UpdateFunc: func(e event.TypedUpdateEvent[object]) bool {
-			return e.ObjectOld.GetGeneration() != e.ObjectNew.GetGeneration() || askedNow(e.ObjectOld) != askedNow(e.ObjectNew)
+			return e.ObjectOld.GetGeneration() != e.ObjectNew.GetGeneration() || askedNow(e.ObjectOld) != askedNow(e.ObjectNew) ||
+				progressOf(e.ObjectOld) != progressOf(e.ObjectNew)
 		},
 	}
 }
 
+// progressOf a workload's rollout, as its status has it.
+func progressOf(object client.Object) [2]bool {
+	s, err := shapeOf(object)
+	if err != nil {
+		return [2]bool{} // unreachable: only workloads are watched with it
+	}
+	return [2]bool{s.underWay, s.overdue}
+}
+
 func askedNow(object client.Object) string { return object.GetAnnotations()[annotation.RestartNow] }
 
-// windowsTurned: an environment with windows comes or goes, or one has other
-// windows or namespaces.
+// windowsTurned: an environment comes or goes, or has other windows, restarts or
+// namespaces.
 func windowsTurned() predicate.TypedPredicate[*v1alpha1.Environment] {
 	return predicate.TypedFuncs[*v1alpha1.Environment]{
 		CreateFunc: func(e event.TypedCreateEvent[*v1alpha1.Environment]) bool { return !e.IsInInitialList },
 		UpdateFunc: func(e event.TypedUpdateEvent[*v1alpha1.Environment]) bool {
 			return e.ObjectOld.Generation != e.ObjectNew.Generation
+		},
+	}
+}
+
+// sparesTurned: a PodDisruptionBudget goes, or has other pods to spare.
+func sparesTurned() predicate.TypedPredicate[*policyv1.PodDisruptionBudget] {
+	return predicate.TypedFuncs[*policyv1.PodDisruptionBudget]{
+		CreateFunc: func(event.TypedCreateEvent[*policyv1.PodDisruptionBudget]) bool { return false },
+		UpdateFunc: func(e event.TypedUpdateEvent[*policyv1.PodDisruptionBudget]) bool {
+			was, is := e.ObjectOld.Status, e.ObjectNew.Status
+			return was.DisruptionsAllowed != is.DisruptionsAllowed || was.CurrentHealthy != is.CurrentHealthy
 		},
 	}
 }

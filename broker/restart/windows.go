@@ -14,6 +14,7 @@ import (
 
 	"github.com/privyseal/privyseal/broker/environment"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
+	"github.com/privyseal/privyseal/broker/waits"
 	"github.com/privyseal/privyseal/broker/window"
 )
 
@@ -26,30 +27,31 @@ const (
 	neverAgain = 24 * time.Hour
 )
 
-// hold is what keeps the restarts of a namespace back now.
-func (c *Controller) hold(ctx context.Context, namespace string) (window.Hold, error) {
+// hold is what windows keep back of a namespace's restarts now.
+func (c *Controller) hold(ctx context.Context, namespace string) (waits.Hold, error) {
 	return c.gather.hold(ctx, c.calendars, namespace, c.config.Clock.Now())
 }
 
-// hold is what keeps the restarts of a namespace back at an instant. Where it is
-// not known which environment the namespace is in, and some environment has
-// windows, they are kept back: a restart too late is made up for.
-func (g gatherer) hold(ctx context.Context, known *calendars, namespace string, now time.Time) (window.Hold, error) {
+// hold is what windows keep back of a namespace's restarts at an instant. Where
+// it is not known which environment the namespace is in, and some environment has
+// windows or bounds its restarts, they are kept back: a restart too late is made
+// up for.
+func (g gatherer) hold(ctx context.Context, known *calendars, namespace string, now time.Time) (waits.Hold, error) {
 	has, environments, err := g.environments(ctx, namespace)
-	if err != nil || !slices.ContainsFunc(environments, hasWindows) {
-		return window.Hold{}, err
+	if err != nil || !slices.ContainsFunc(environments, hasRules) {
+		return waits.Hold{}, err
 	}
 	home, err := environment.Home(environments, namespace, has)
 	if err != nil {
-		return window.Hold{Cause: window.Unknown, Why: err.Error()}, nil //nolint:nilerr // it is what holds
+		return waits.Hold{Cause: waits.Unknown, Why: err.Error()}, nil //nolint:nilerr // it is what holds
 	}
 	if home == nil {
-		return window.Hold{}, nil
+		return waits.Hold{}, nil
 	}
 	return known.hold(home, now), nil
 }
 
-func hasWindows(e v1alpha1.Environment) bool { return len(e.Spec.Windows) > 0 }
+func hasRules(e v1alpha1.Environment) bool { return len(e.Spec.Windows) > 0 || e.Spec.Restarts != nil }
 
 // environments are all there are, with the namespace's labels: what
 // environment.Home chooses by.
@@ -58,12 +60,18 @@ func (g gatherer) environments(ctx context.Context, namespace string) (labels.Se
 	if err := g.cache.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, nil, fmt.Errorf("listing environments: %w", err)
 	}
+	has, err := labelsOf(ctx, g.cache, namespace)
+	return has, list.Items, err
+}
+
+// labelsOf a namespace; none of one that is not there.
+func labelsOf(ctx context.Context, cache client.Reader, namespace string) (labels.Set, error) {
 	in := metaOf(corev1.SchemeGroupVersion.WithKind("Namespace"))
-	err := g.cache.Get(ctx, types.NamespacedName{Name: namespace}, in, client.UnsafeDisableDeepCopy)
+	err := cache.Get(ctx, types.NamespacedName{Name: namespace}, in, client.UnsafeDisableDeepCopy)
 	if client.IgnoreNotFound(err) != nil {
-		return nil, nil, fmt.Errorf("looking up namespace %s: %w", namespace, err)
+		return nil, fmt.Errorf("looking up namespace %s: %w", namespace, err)
 	}
-	return in.Labels, list.Items, nil
+	return in.Labels, nil
 }
 
 // calendars remember what was computed of each environment's windows, since
@@ -78,14 +86,14 @@ type calendar struct {
 	parsed  window.Calendar
 	err     error
 	// held is the last answer that held, which is good until the time given.
-	held        window.Hold
+	held        waits.Hold
 	from, until time.Time
 }
 
 func newCalendars() *calendars { return &calendars{known: map[string]calendar{}} }
 
 // hold is what an environment's windows keep back at an instant.
-func (c *calendars) hold(of *v1alpha1.Environment, now time.Time) window.Hold {
+func (c *calendars) hold(of *v1alpha1.Environment, now time.Time) waits.Hold {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	known, met := c.known[of.Name]
@@ -103,28 +111,28 @@ func (c *calendars) hold(of *v1alpha1.Environment, now time.Time) window.Hold {
 
 // judge says what holds at an instant, and until when that is so; an answer
 // that holds nothing is good for the instant alone.
-func (k calendar) judge(name string, now time.Time) (held window.Hold, until time.Time) {
+func (k calendar) judge(name string, now time.Time) (held waits.Hold, until time.Time) {
 	if k.err != nil {
-		return window.Hold{Environment: name, Cause: window.Unknown, Why: k.err.Error()}, now.Add(neverAgain)
+		return waits.Hold{Environment: name, Cause: waits.Unknown, Why: k.err.Error()}, now.Add(neverAgain)
 	}
 	verdict := k.parsed.At(now)
 	if verdict.Open {
-		return window.Hold{}, now
+		return waits.Hold{}, now
 	}
 	opens, err := k.parsed.Opens(now)
 	if err != nil {
-		return window.Hold{Environment: name, Cause: window.NeverOpen, Why: err.Error()}, now.Add(neverAgain)
+		return waits.Hold{Environment: name, Cause: waits.NeverOpen, Why: err.Error()}, now.Add(neverAgain)
 	}
-	return window.Hold{Environment: name, Cause: window.Closed, Until: opens, Why: verdict.Why}, opens
+	return waits.Hold{Environment: name, Cause: waits.Closed, Until: opens, Why: verdict.Why}, opens
 }
 
 // unusable says that windows let nothing restart, now or later; nothing where
 // they do.
-func (c *calendars) unusable(of *v1alpha1.Environment, now time.Time) window.Hold {
-	if held := c.hold(of, now); held.Cause == window.Unknown || held.Cause == window.NeverOpen {
+func (c *calendars) unusable(of *v1alpha1.Environment, now time.Time) waits.Hold {
+	if held := c.hold(of, now); held.Cause == waits.Unknown || held.Cause == waits.NeverOpen {
 		return held
 	}
-	return window.Hold{}
+	return waits.Hold{}
 }
 
 // WindowsOf an environment, as package window takes them.

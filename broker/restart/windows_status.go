@@ -15,7 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/privyseal/privyseal/broker/v1alpha1"
-	"github.com/privyseal/privyseal/broker/window"
+	"github.com/privyseal/privyseal/broker/waits"
 )
 
 // windowsStatus says on an Environment that its windows let nothing restart.
@@ -59,13 +59,13 @@ func (s *windowsStatus) Reconcile(ctx context.Context, request reconcile.Request
 
 // tellUnusable sets the condition where there is something to tell, and takes
 // it away where there is not.
-func tellUnusable(environment *v1alpha1.Environment, held window.Hold, now metav1.Time) {
+func tellUnusable(environment *v1alpha1.Environment, held waits.Hold, now metav1.Time) {
 	if !held.Holds() {
 		meta.RemoveStatusCondition(&environment.Status.Conditions, v1alpha1.ConditionWindowsUnusable)
 		return
 	}
 	reason := v1alpha1.ReasonWindowsMalformed
-	if held.Cause == window.NeverOpen {
+	if held.Cause == waits.NeverOpen {
 		reason = v1alpha1.ReasonWindowsNeverOpen
 	}
 	meta.SetStatusCondition(&environment.Status.Conditions, metav1.Condition{

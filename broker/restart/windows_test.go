@@ -19,6 +19,7 @@ import (
 
 	"github.com/privyseal/privyseal/broker/annotation"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
+	"github.com/privyseal/privyseal/broker/waits"
 	"github.com/privyseal/privyseal/broker/window"
 )
 
@@ -88,7 +89,7 @@ func (c *cluster) figure(name string) string {
 			continue
 		}
 		for _, metric := range family.GetMetric() {
-			if labels := metric.GetLabel(); len(labels) == 1 && labels[0].GetValue() == c.namespace {
+			if strings.Contains(metric.String(), fmt.Sprintf("value:%q", c.namespace)) {
 				return fmt.Sprint(metric.GetGauge().GetValue())
 			}
 		}
@@ -98,9 +99,9 @@ func (c *cluster) figure(name string) string {
 
 // waits waits until the daemon knows that as many workloads wait, the latest of
 // them with this change of a target.
-func (c *cluster) waits(d daemon, workloads int, target string, sequence int64) window.Deferral {
+func (c *cluster) waits(d daemon, workloads int, target string, sequence int64) waits.Deferral {
 	c.Helper()
-	var found window.Deferral
+	var found waits.Deferral
 	c.until(fmt.Sprint(workloads, " workloads wait"), func() bool {
 		var err error
 		found, err = d.Deferred(c.Context(), c.key(target))
@@ -167,7 +168,7 @@ func whatChangesInABlackoutIsOnePatchAtItsEnd(c *cluster) {
 	for killed := range 3 {
 		d := c.daemon()
 		found := c.waits(d, workloads+1, name(targets-1), changes())
-		if found.Hold.Cause != window.Closed || !found.Hold.Until.Equal(time.Date(2031, 6, 9, 6, 0, 0, 0, time.UTC)) {
+		if found.Hold.Cause != waits.Closed || !found.Hold.Until.Equal(time.Date(2031, 6, 9, 6, 0, 0, 0, time.UTC)) {
 			c.Fatalf("it waits %s", found.Hold.Says())
 		}
 		counts, err := d.Consumers(c.Context(), c.key(name(5)))
@@ -259,7 +260,7 @@ func windowsThatCannotBeUsedLetNothingRestart(c *cluster) {
 	c.deployment("web", envFrom("db"))
 	d := c.daemon()
 	c.change("db", "password=b")
-	if found := c.waits(d, 1, "db", c.now); found.Hold.Cause != window.Unknown || !strings.Contains(found.Hold.Says(), `spec.windows[1].timeZone "Europe/Atlantis"`) {
+	if found := c.waits(d, 1, "db", c.now); found.Hold.Cause != waits.Unknown || !strings.Contains(found.Hold.Says(), `spec.windows[1].timeZone "Europe/Atlantis"`) {
 		c.Errorf("it waits %s", found.Hold.Says())
 	}
 	c.unusable(v1alpha1.ReasonWindowsMalformed, `spec.windows[1].timeZone "Europe/Atlantis"`)
@@ -272,7 +273,7 @@ func windowsThatCannotBeUsedLetNothingRestart(c *cluster) {
 	c.until("it waits for ever", func() bool {
 		found, err := d.Deferred(c.Context(), c.key("db"))
 		c.must(err)
-		return found.Hold.Cause == window.NeverOpen
+		return found.Hold.Cause == waits.NeverOpen
 	})
 	if got := c.web("web"); got != "0" {
 		c.Errorf("it was patched: %s", got)
@@ -296,7 +297,7 @@ func windowsThatCannotBeUsedLetNothingRestart(c *cluster) {
 		c.change("db", fmt.Sprint("password=", c.now))
 		found, err := d.Deferred(c.Context(), c.key("db"))
 		c.must(err)
-		return found.Hold.Cause == window.Unknown
+		return found.Hold.Cause == waits.Unknown
 	})
 	c.until("it waits with the last change", func() bool {
 		found, err := d.Deferred(c.Context(), c.key("db"))

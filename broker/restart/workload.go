@@ -3,6 +3,7 @@ package restart
 import (
 	"fmt"
 	"maps"
+	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -22,6 +23,9 @@ type Workload struct {
 	Kind string
 	types.NamespacedName
 }
+
+// compareWorkloads orders them by kind, namespace and name.
+func compareWorkloads(a, b Workload) int { return strings.Compare(a.String(), b.String()) }
 
 // String is kind/namespace/name.
 func (w Workload) String() string { return w.Kind + "/" + w.NamespacedName.String() }
@@ -50,6 +54,9 @@ type shape struct {
 	// wantsPods: it is to have pods, so that having none is a moment between
 	// the old ones and the new.
 	wantsPods bool
+	// underWay: a rollout is, unless something holds it. overdue: it takes longer
+	// than the workload itself allows.
+	underWay, overdue bool
 }
 
 func shapeOf(object client.Object) (shape, error) {
@@ -57,20 +64,23 @@ func shapeOf(object client.Object) (shape, error) {
 	switch object := object.(type) {
 	case *appsv1.Deployment:
 		s.template = &object.Spec.Template
-		s.wantsPods = object.Spec.Replicas == nil || *object.Spec.Replicas > 0
+		s.wantsPods = wanted(object.Spec.Replicas) > 0
 		if object.Spec.Paused {
 			s.held = HeldByPause
 		}
+		s.underWay, s.overdue = rolls(object)
 	case *appsv1.StatefulSet:
 		s.template = &object.Spec.Template
-		s.wantsPods = object.Spec.Replicas == nil || *object.Spec.Replicas > 0
+		s.wantsPods = wanted(object.Spec.Replicas) > 0
 		s.held = heldStatefulSet(object.Spec.UpdateStrategy)
+		s.underWay = rollsOn(object)
 	case *appsv1.DaemonSet:
 		s.template = &object.Spec.Template
 		s.wantsPods = object.Status.DesiredNumberScheduled > 0
 		if object.Spec.UpdateStrategy.Type == appsv1.OnDeleteDaemonSetStrategyType {
 			s.held = HeldByOnDelete
 		}
+		s.underWay = rollsOver(object)
 	default:
 		return shape{}, fmt.Errorf("reading a workload: %T is not one", object)
 	}

@@ -122,7 +122,7 @@ func (b *bench) start() (stop func()) {
 	installKeys := installkey.NewKeeper(installkey.Config{Reader: b.client, Writer: b.client, Namespace: b.system})
 	b.metrics = prometheus.NewRegistry()
 	reconciler := sealedsecret.New(sealedsecret.Config{
-		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Keys: b.keys, InstallKeys: installKeys, AllowedMetadata: b.allowed,
+		Metadata: mgr.GetCache(), Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Keys: b.keys, InstallKeys: installKeys, AllowedMetadata: b.allowed,
 		Targets: target.NewWriter(target.Config{
 			Metadata: mgr.GetCache(), Live: mgr.GetAPIReader(), Writer: mgr.GetClient(),
 			Keys: installKeys, Clock: clock.RealClock{}, DaemonNamespace: b.system,

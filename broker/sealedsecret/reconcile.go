@@ -35,9 +35,13 @@ type KeySource interface {
 // Config of a Reconciler. Every field is required but AllowedMetadata, Log,
 // Revision and Registerer.
 type Config struct {
-	// Client reads SealedSecrets, namespaces, environments and Secrets' metadata
-	// from the cache, and writes statuses and what is remembered.
+	// Client reads SealedSecrets, namespaces and environments from the cache, and
+	// writes statuses and what is remembered.
 	Client client.Client
+
+	// Metadata reads Secrets' metadata from the cache. Client may not have them
+	// there, and would ask the API server for each.
+	Metadata client.Reader
 
 	// Live reads from the API server itself.
 	Live client.Reader
@@ -191,7 +195,7 @@ func (r *Reconciler) recall(ctx context.Context, sealed *ssv1alpha1.SealedSecret
 		return memory{}, err
 	}
 	meta := secretMeta()
-	err = r.config.Client.Get(ctx, client.ObjectKeyFromObject(sealed), meta, client.UnsafeDisableDeepCopy)
+	err = r.config.Metadata.Get(ctx, client.ObjectKeyFromObject(sealed), meta, client.UnsafeDisableDeepCopy)
 	if client.IgnoreNotFound(err) != nil {
 		return memory{}, fmt.Errorf("looking for Secret %s/%s: %w", sealed.Namespace, sealed.Name, err)
 	}

@@ -41,7 +41,7 @@ func (r *Reconciler) standBy(ctx context.Context, sealed *ssv1alpha1.SealedSecre
 
 func (r *Reconciler) standbyFacts(ctx context.Context, sealed *ssv1alpha1.SealedSecret, home *v1alpha1.Environment) (StandbyFacts, error) {
 	var facts StandbyFacts
-	err := r.config.Client.Get(ctx, client.ObjectKeyFromObject(sealed), secretMeta(), client.UnsafeDisableDeepCopy)
+	err := r.config.Metadata.Get(ctx, client.ObjectKeyFromObject(sealed), secretMeta(), client.UnsafeDisableDeepCopy)
 	if err != nil && !apierrors.IsNotFound(err) {
 		return facts, fmt.Errorf("looking for Secret %s/%s: %w", sealed.Namespace, sealed.Name, err)
 	}

@@ -68,6 +68,13 @@ const (
 	// ReasonWindowClosed: a window holds restarts back, and another instant
 	// lets them go.
 	ReasonWindowClosed = "WindowClosed"
+	// ReasonTurn: the environment's restarts let others go first.
+	ReasonTurn = "Turn"
+	// ReasonRolloutFailing: the rollout of a workload that was restarted for the
+	// same change fails, and the rest are not restarted.
+	ReasonRolloutFailing = "RolloutFailing"
+	// ReasonDisruptionBudget: a PodDisruptionBudget has no pod to spare.
+	ReasonDisruptionBudget = "DisruptionBudget"
 	// ReasonWindowsMalformed: spec.windows of the environment cannot be read, or
 	// it is not known which environment the namespace is in. On an Environment:
 	// a reason of WindowsUnusable.

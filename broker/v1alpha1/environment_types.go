@@ -108,12 +108,61 @@ type EnvironmentSpec struct {
 	// +optional
 	Windows []Window `json:"windows,omitempty"`
 
+	// Restarts bounds how many workloads of its namespaces are restarted for
+	// changed secrets at once, and in which order. Where it is set, even empty, a
+	// workload also waits while its own rollout is under way, while a
+	// PodDisruptionBudget of its pods has none to spare, and while the rollout of
+	// another fails that was restarted for the same change. Default: each goes as
+	// soon as its secret has changed.
+	//
+	// +optional
+	Restarts *Restarts `json:"restarts,omitempty"`
+
 	// Sealing keeps sealed copies of the environment's Secrets in a git
 	// repository: what a cluster comes back from while its store is gone.
 	// Default: none are kept.
 	//
 	// +optional
 	Sealing *Sealing `json:"sealing,omitempty"`
+}
+
+// Restarts bounds restarts for changed secrets.
+type Restarts struct {
+	// MaxConcurrent is how many workloads roll out at once, whoever began it. One
+	// whose rollout fails is not counted, or it would keep all others waiting.
+	// Default: no limit but that of the whole cluster.
+	//
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=10000
+	// +optional
+	MaxConcurrent *int32 `json:"maxConcurrent,omitempty"`
+
+	// Spread is the least time between the beginnings of two restarts, up to 24h.
+	// Default: none.
+	//
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('24h')",message="spread must be from 0s to 24h"
+	// +optional
+	Spread *metav1.Duration `json:"spread,omitempty"`
+
+	// Canary has one workload go first of those that a change of a Secret
+	// restarts. Default: none goes first.
+	//
+	// +optional
+	Canary *Canary `json:"canary,omitempty"`
+}
+
+// Canary is the workload that goes first: one with the annotation
+// privyseal.io/canary: "true", if any reads the Secret.
+type Canary struct {
+	// Soak is how long all its pods have to be ready before the others follow,
+	// up to 24h. While one is not, they wait.
+	//
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('24h')",message="soak must be from 0s to 24h"
+	Soak metav1.Duration `json:"soak"`
 }
 
 // Sealing says which sealed copies are kept, where, and who may open them.

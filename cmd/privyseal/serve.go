@@ -98,6 +98,9 @@ func serveCommand() *cobra.Command {
 			if config.StaleAfter < time.Second {
 				return usageError{fmt.Errorf("--stale-after %s: want at least 1s", config.StaleAfter)}
 			}
+			if config.MaxConcurrentRestarts < 0 {
+				return usageError{fmt.Errorf("--max-concurrent-restarts %d: want 1 or more, or 0 for any number", config.MaxConcurrentRestarts)}
+			}
 			if err := checkSealedSecrets(&config.SealedSecrets, cutOff); err != nil {
 				return err
 			}
@@ -111,6 +114,7 @@ func serveCommand() *cobra.Command {
 	command.Flags().DurationVar(&config.RefreshInterval, "refresh-interval", claim.DefaultInterval, "how often a claim is read that does not say")
 	command.Flags().StringArrayVar(&allowed, "allowed-address", nil, "an address that SecretStores may have, as scheme://host:port; may be given many times (default: none, and SecretStores are switched off)")
 	command.Flags().DurationVar(&config.StaleAfter, "stale-after", claim.DefaultStaleAfter, "how long a claim goes unread before it is stale; never less than three of its intervals")
+	command.Flags().IntVar(&config.MaxConcurrentRestarts, "max-concurrent-restarts", 0, "how many workloads of the whole cluster roll out at once for changed secrets, beside what each environment allows; 0 for any number")
 	command.Flags().BoolVar(&config.AllowHTTP, "dev-allow-http", false, "allow stores with plain http addresses; for development only")
 	addSealedSecrets(command, &config.SealedSecrets, &cutOff)
 	return command
