@@ -109,7 +109,7 @@ func (w *World) Changes(asked Asked) ([]Change, error) {
 	var changes []Change
 	for name := range found {
 		if known := w.keys[name]; asked.Key != "" && len(known) > 0 && !slices.Contains(known, asked.Key) {
-			return nil, fmt.Errorf("%s:%s: %w: Secret %s has no key %[2]s, but %s", asked.Name, asked.Key, ErrAsked, name, strings.Join(known, ", "))
+			return nil, fmt.Errorf("%s:%s: %w: Secret %s has the keys %s alone", asked.Name, asked.Key, ErrAsked, name, strings.Join(known, ", "))
 		}
 		changes = append(changes, Change{Secret: name, Key: asked.Key})
 	}

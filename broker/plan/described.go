@@ -197,6 +197,7 @@ func (d *describing) secret(name types.NamespacedName, claim *v1alpha1.SecretCla
 func (d *describing) run(workload client.Object) {
 	name, _ := restart.WorkloadOf(workload)
 	workload.SetUID(types.UID(name.String()))
+	rest(workload)
 	d.objects = append(d.objects, workload)
 	pod, _ := asPod(templateOf(workload), func(claim string) string {
 		if one := d.claims[types.NamespacedName{Namespace: name.Namespace, Name: claim}]; one != nil {
@@ -222,8 +223,22 @@ func (d *describing) run(workload client.Object) {
 		d.objects = append(d.objects, set)
 		owner = metav1.NewControllerRef(set, set.GroupVersionKind())
 	}
+	pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Unix(1, 0)}}
 	pod.Namespace, pod.Name, pod.OwnerReferences = name.Namespace, name.String(), []metav1.OwnerReference{*owner}
 	d.objects = append(d.objects, pod)
+}
+
+// rest: its last rollout is through.
+func rest(workload client.Object) {
+	switch workload := workload.(type) {
+	case *appsv1.Deployment:
+		all := int32(*replicasOf(workload))
+		workload.Status = appsv1.DeploymentStatus{ObservedGeneration: workload.Generation, Replicas: all, UpdatedReplicas: all, AvailableReplicas: all}
+	case *appsv1.StatefulSet:
+		workload.Status = appsv1.StatefulSetStatus{ObservedGeneration: workload.Generation}
+	case *appsv1.DaemonSet:
+		workload.Status = appsv1.DaemonSetStatus{ObservedGeneration: workload.Generation}
+	}
 }
 
 // replicasOf a workload; nil where it says none: a DaemonSet has as many pods as

@@ -7,6 +7,7 @@ import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -18,15 +19,15 @@ import (
 // Live is the cluster behind a reader, or one namespace of it; all of them
 // where namespace is empty. webhook names the MutatingWebhookConfiguration by
 // which pods get secrets. Whoever the reader asks as has to list, there, pods,
-// replicasets, deployments, statefulsets, daemonsets, secretclaims and secrets,
-// of these and of replicasets the metadata only, to read namespaces, and to list
+// replicasets, deployments, statefulsets, daemonsets, poddisruptionbudgets,
+// secretclaims and secrets, of these and of replicasets the metadata only, to read namespaces, and to list
 // environments.
 func Live(ctx context.Context, reader client.Reader, namespace, webhook string) (*World, error) {
 	var objects []client.Object
 	for _, list := range []client.ObjectList{
 		&appsv1.DeploymentList{}, &appsv1.StatefulSetList{}, &appsv1.DaemonSetList{}, &corev1.PodList{},
 		metaList(appsv1.SchemeGroupVersion, "ReplicaSet"), metaList(corev1.SchemeGroupVersion, "Secret"),
-		&v1alpha1.SecretClaimList{},
+		&v1alpha1.SecretClaimList{}, &policyv1.PodDisruptionBudgetList{},
 	} {
 		more, err := listed(ctx, reader, list, client.InNamespace(namespace))
 		if err != nil {

@@ -43,6 +43,8 @@ const (
 	Waits Outcome = "waits"
 	// Rolls: its template was patched already.
 	Rolls Outcome = "rolls"
+	// Blocked: nothing is patched until somebody mends something.
+	Blocked Outcome = "blocked"
 	// Stays: it is left alone, and its pods keep what they hold.
 	Stays Outcome = "stays"
 )
@@ -50,12 +52,15 @@ const (
 // Entry is one workload.
 type Entry struct {
 	// Order in which restarts begin, from 1; 0: none does.
-	Order     int     `json:"order,omitempty"`
+	Order int `json:"order,omitempty"`
+	// Wave, from 1: those of one may roll out together.
+	Wave int `json:"wave,omitempty"`
+
 	Kind      string  `json:"kind"`
 	Namespace string  `json:"namespace"`
 	Name      string  `json:"name"`
 	Outcome   Outcome `json:"outcome"`
-	// At is when its template is patched; zero: it is not.
+	// At is when its template is patched at the earliest; zero: it is not.
 	At time.Time `json:"at,omitzero"`
 	// Environment whose rules hold; empty: none's.
 	Environment string `json:"environment,omitempty"`
@@ -98,36 +103,63 @@ const (
 	UnusableWindows restart.Standing = "windows-unusable"
 )
 
-// Make the plan of what becomes of the workloads at a moment if something
-// changed then; without changes, of what is stale now.
-func (w *World) Make(ctx context.Context, at time.Time, changes []Change) (Plan, error) {
-	plan := Plan{At: at.UTC(), Changes: []string{}, Workloads: []Entry{}}
-	for _, change := range changes {
+// Question is what a plan answers.
+type Question struct {
+	// At is the moment that is looked at.
+	At time.Time
+	// Changes that happen then; none: what is stale already.
+	Changes []Change
+	// MaxConcurrent is how many workloads the daemon lets roll out at once in the
+	// whole cluster; 0: any number.
+	MaxConcurrent int
+}
+
+// Make a plan.
+func (w *World) Make(ctx context.Context, question Question) (Plan, error) {
+	plan := Plan{At: question.At.UTC(), Changes: []string{}, Workloads: []Entry{}}
+	for _, change := range question.Changes {
 		plan.Changes = append(plan.Changes, change.String())
 	}
+	looker := restart.NewLooker(w.snapshot, restart.Config{Webhook: w.webhook, MaxConcurrent: question.MaxConcurrent}, question.At)
+	var entries []*Entry
+	var all []*due
 	for _, workload := range w.workloads {
-		facts, err := w.looker.Facts(ctx, workload, at)
+		facts, err := looker.Facts(ctx, workload)
 		if err != nil {
 			return Plan{}, err
 		}
-		entry, touched := w.entry(workload, facts, at, changes)
-		if !touched {
+		assume(&facts, workload.Namespace, question.At, question.Changes)
+		entry, decision := w.entry(workload, facts, question)
+		if entry == nil {
 			continue
 		}
 		if entry.Environment, err = w.environmentOf(ctx, workload.Namespace); err != nil {
 			return Plan{}, err
 		}
-		plan.Workloads = append(plan.Workloads, entry)
+		entries = append(entries, entry)
+		if entry.At.IsZero() {
+			continue
+		}
+		candidate, err := looker.Candidate(ctx, workload, facts, decision)
+		if err != nil {
+			return Plan{}, err
+		}
+		all = append(all, &due{Candidate: candidate, entry: entry, passes: entry.RestartNow != ""})
 	}
-	arrange(plan.Workloads)
+	if err := takeTurns(ctx, looker, all, question.At); err != nil {
+		return Plan{}, err
+	}
+	slices.SortFunc(entries, compareEntries)
+	for _, entry := range entries {
+		plan.Workloads = append(plan.Workloads, *entry)
+	}
 	return plan, nil
 }
 
-// entry of a workload, if anything becomes of it.
-func (w *World) entry(workload restart.Workload, facts restart.Facts, at time.Time, changes []Change) (entry Entry, touched bool) {
-	assume(&facts, workload.Namespace, at, changes)
+// entry of a workload; nil where nothing becomes of it.
+func (w *World) entry(workload restart.Workload, facts restart.Facts, question Question) (*Entry, restart.Decision) {
 	decision := restart.Decide(facts)
-	entry = Entry{
+	entry := &Entry{
 		Kind: workload.Kind, Namespace: workload.Namespace, Name: workload.Name,
 		Pods: new(len(facts.Pods)), Secrets: []Touched{}, Blocks: []Block{},
 		Injection: decision.InjectedFor != "" || decision.Injection == restart.InjectionDeferred,
@@ -140,17 +172,20 @@ func (w *World) entry(workload restart.Workload, facts restart.Facts, at time.Ti
 	}
 	switch {
 	case len(decision.Stale) > 0 || entry.Injection:
-		entry.judge(workload, facts, decision, at)
+		entry.judge(facts, decision, question.At)
 	case len(facts.Pods) == 0:
-		entry.Secrets = w.readsOf(workload, changes)
+		entry.Secrets = w.readsOf(workload, question.Changes)
 		entry.Outcome = Stays
 		entry.block(NoPods, "it has no live pods; those that start read what is there then", time.Time{})
 	}
-	return entry, len(entry.Secrets) > 0 || entry.Injection
+	if len(entry.Secrets) == 0 && !entry.Injection {
+		return nil, decision
+	}
+	return entry, decision
 }
 
 // judge says what becomes of a workload with pods that hold something old.
-func (e *Entry) judge(workload restart.Workload, facts restart.Facts, decision restart.Decision, at time.Time) {
+func (e *Entry) judge(facts restart.Facts, decision restart.Decision, at time.Time) {
 	e.RestartNow = decision.RestartNow
 	switch {
 	case decision.Patch != nil:
@@ -162,27 +197,41 @@ func (e *Entry) judge(workload restart.Workload, facts restart.Facts, decision r
 	}
 	if e.Outcome == Restarts && facts.Held != restart.Rolling && facts.Held != "" {
 		e.Outcome = Waits
-		e.block(facts.Held, says(facts.Held, workload.Kind), time.Time{})
-	}
-	for _, stale := range decision.Stale {
-		if e.Outcome != Stays && stale.Standing == restart.HeldByClaim {
-			e.block(restart.HeldByClaim, claimNever(facts.Targets[stale.Target].Claim), time.Time{})
-		}
+		e.block(facts.Held, says(facts.Held, e.Kind), time.Time{})
 	}
 }
 
 func (e *Entry) waitForWindow(facts restart.Facts, decision restart.Decision, at time.Time) {
-	hold := facts.Hold
+	hold := decision.Hold
 	switch reason := facts.Unnoted(decision.Stale); {
 	case reason != "":
 		e.Outcome, e.At, e.RestartNow = Restarts, at.UTC(), reason
 	case hold.Cause == waits.Closed:
 		e.Outcome, e.At = Restarts, hold.Until.UTC()
-		e.block(restart.HeldByWindow, hold.Says(), hold.Until.UTC())
+		e.hold(hold)
 	default:
-		e.Outcome = Stays
-		e.block(UnusableWindows, hold.Says(), time.Time{})
+		e.Outcome = Blocked
+		e.hold(hold)
 	}
+}
+
+// hold adds what keeps it back for a while.
+func (e *Entry) hold(hold waits.Hold) {
+	reason, until := restart.HeldByWindow, time.Time{}
+	switch hold.Cause {
+	case waits.Closed:
+		until = hold.Until.UTC()
+	case waits.Unknown, waits.NeverOpen:
+		reason = UnusableWindows
+	case waits.Turn:
+		reason = restart.HeldByTurn
+	case waits.Stopped:
+		reason = restart.HeldByFailure
+	case waits.Disrupted:
+		reason = restart.HeldByDisruption
+	case waits.Nothing:
+	}
+	e.block(reason, hold.Says(), until)
 }
 
 // stay says why nothing is patched.
@@ -228,26 +277,17 @@ func says(held restart.Standing, kind string) string {
 	return string(held)
 }
 
-// arrange puts the workloads into the order in which they restart. All that are
-// due at one time begin at that time; a budget of the environment would spread
-// them, and be asked here.
-func arrange(entries []Entry) {
-	slices.SortStableFunc(entries, func(a, b Entry) int {
-		return cmp.Or(
-			cmp.Compare(rank(a), rank(b)), a.At.Compare(b.At),
-			cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name))
-	})
-	for i := range entries {
-		if !entries[i].At.IsZero() {
-			entries[i].Order = i + 1
-		}
-	}
+// compareEntries puts those that restart into their order, then those that roll
+// or wait, then the others.
+func compareEntries(a, b *Entry) int {
+	return cmp.Or(
+		cmp.Compare(rank(a), rank(b)), cmp.Compare(a.Order, b.Order),
+		cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name))
 }
 
-// rank of those that have a time, of those that roll or wait, and of the others.
-func rank(e Entry) int {
+func rank(e *Entry) int {
 	switch {
-	case !e.At.IsZero():
+	case e.Order > 0:
 		return 0
 	case e.Outcome != Stays:
 		return 1

@@ -29,8 +29,8 @@ type World struct {
 	Notes []string
 
 	where     string // "in the files", for errors
+	webhook   string
 	snapshot  *restart.Snapshot
-	looker    *restart.Looker
 	workloads []restart.Workload
 	// reads is what pods of each workload's template would read, with what the
 	// webhook gives them.
@@ -64,7 +64,7 @@ func newWorld(objects []client.Object, webhook, where string) (*World, error) {
 		return nil, err
 	}
 	w := &World{
-		where: where, snapshot: snapshot, looker: restart.NewLooker(snapshot, webhook),
+		where: where, webhook: webhook, snapshot: snapshot,
 		reads: map[restart.Workload]restart.Reads{}, replicas: map[restart.Workload]*int{},
 		secrets: map[types.NamespacedName]maker{}, keys: map[types.NamespacedName][]string{},
 		claimed: map[types.NamespacedName]types.NamespacedName{}, claimOf: map[types.NamespacedName]string{},

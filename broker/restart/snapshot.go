@@ -9,7 +9,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/selection"
@@ -111,7 +110,7 @@ func (s *Snapshot) List(_ context.Context, into client.ObjectList, options ...cl
 	if asked.FieldSelector != nil {
 		requirements := asked.FieldSelector.Requirements()
 		if len(requirements) != 1 || requirements[0].Operator != selection.Equals || asked.LabelSelector != nil {
-			return fmt.Errorf("listing %s by %s: a snapshot has no such index", entry.kind, fields.Everything())
+			return fmt.Errorf("listing %s by %s: a snapshot has no such index", entry.kind, asked.FieldSelector)
 		}
 		entry.index, entry.value = requirements[0].Field, requirements[0].Value
 	}

@@ -71,6 +71,6 @@ func rootCommand() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.AddCommand(serveCommand(), webhookCommand(), sealCommand(), unsealCommand(), resealCommand(), verifyCommand(), certCommand(), keysCommand(), statusCommand(),
-		calendarCommand())
+		calendarCommand(), planCommand())
 	return root
 }
