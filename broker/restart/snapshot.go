@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -82,6 +83,10 @@ func (s *Snapshot) add(object client.Object) {
 	}
 }
 
+func indexed(kind, name string) bool {
+	return slices.ContainsFunc(indexes(), func(i index) bool { return kindOf(i.of) == kind && i.name == name })
+}
+
 // kindOf an object: for metadata what that says, else the Go type.
 func kindOf(object runtime.Object) string {
 	switch object.(type) {
@@ -107,9 +112,12 @@ func (s *Snapshot) List(_ context.Context, into client.ObjectList, options ...cl
 	asked := client.ListOptions{}
 	asked.ApplyOptions(options)
 	entry := entryOf{kind: kindOf(into), namespace: asked.Namespace}
+	if asked.LabelSelector != nil {
+		return fmt.Errorf("listing %s by labels %s: a snapshot has no index of them", entry.kind, asked.LabelSelector)
+	}
 	if asked.FieldSelector != nil {
 		requirements := asked.FieldSelector.Requirements()
-		if len(requirements) != 1 || requirements[0].Operator != selection.Equals || asked.LabelSelector != nil {
+		if len(requirements) != 1 || requirements[0].Operator != selection.Equals || !indexed(entry.kind, requirements[0].Field) {
 			return fmt.Errorf("listing %s by %s: a snapshot has no such index", entry.kind, asked.FieldSelector)
 		}
 		entry.index, entry.value = requirements[0].Field, requirements[0].Value
