@@ -28,7 +28,7 @@ roomy := GOGC=400 GOMEMLIMIT=2GiB
 
 # A build on a fresh machine takes minutes: with -v, go names each package that
 # it compiles, and this counts them. What it says else is passed on.
-counted = 2>&1 | awk '/^[a-z][^ :]*$$/ {if (++n % 100 == 0) {print "  " n " packages built"; fflush()}; next} {print; fflush()}'
+counted = 2>&1 | awk '/^[a-z][^ :]*( \[[^ ]*\])?$$/ {if (++n % 100 == 0) {print "  " n " packages built"; fflush()}; next} {print; fflush()}'
 
 image := privyseal/privyseal:dev
 authorities := $(wildcard /etc/ssl/certs/ca-certificates.crt)
@@ -73,19 +73,24 @@ go:
 
 ## Tests ##
 
-# Packages whose tests use the lab share it, so they run one by one. The others
-# start API servers of their own, at most.
+# Packages whose tests use the lab share it, so they run one by one. They wait for
+# pods most of the time, so the others run beside them, which start API servers of
+# their own, at most. Tests that say so run four at a time, since they wait too.
 labTests = $(shell go list $$(grep -rl --include='*_test.go' 'brokertest\.NewLab\b' broker providers cmd | xargs -n1 dirname | sort -u | sed 's|^|./|'))
-race := go test -json -race -count=1 -timeout 25m
+# Two go commands at the same time would each compile what is not compiled yet.
+# What does not compile they tell of.
+compiled = $(roomy) go list -v -f '' -race -export -test -deps ./... $(counted)
+race := go test -json -race -count=1 -timeout 25m -parallel 4
 
 .PHONY: test
 test: $(program) bin/helm bin/testsum bin/privyseal-crashtest bin/kubeseal bin/sealed-secrets-controller ## Run all tests, on a lab where they need one
+	@$(compiled) || :
 	@bin/testsum \
 		-- $(race) $(filter-out $(labTests),$(shell go list ./...)) \
 		-- $(race) -tags crashtest -run Crash ./cmd/privyseal \
-		$(if $(strip $(labTests)),-- $(race) -p 1 $(sort $(labTests))) \
 		-- env CGO_ENABLED=0 go -C lab test $(lean) -json -count=1 ./... \
-		-- env CGO_ENABLED=0 go -C tools test $(lean) -json -count=1 ./...
+		-- env CGO_ENABLED=0 go -C tools test $(lean) -json -count=1 ./... \
+		$(if $(strip $(labTests)),--beside -- $(race) -p 1 $(sort $(labTests)))
 
 .PHONY: test-long
 test-long: $(program) bin/helm bin/privyseal-crashtest ## Run the tests that take long: the daemon and a lab, killed at every stage

@@ -75,6 +75,7 @@ func levelOf(path string) int {
 }
 
 func TestImportsGoDownOnly(t *testing.T) {
+	t.Parallel()
 	for _, p := range packages(t) {
 		own := levelOf(p.ImportPath)
 		if own < 0 {
@@ -91,6 +92,7 @@ func TestImportsGoDownOnly(t *testing.T) {
 }
 
 func TestWhatKnowsNothingOfKubernetes(t *testing.T) {
+	t.Parallel()
 	for _, p := range packages(t) {
 		if !slices.Contains(withoutKubernetes, p.ImportPath) {
 			continue
@@ -127,6 +129,7 @@ var rules = []struct {
 }
 
 func TestTheRulesOfTheHouse(t *testing.T) {
+	t.Parallel()
 	for _, p := range packages(t) {
 		for _, name := range p.GoFiles {
 			source, err := os.ReadFile(filepath.Join(p.Dir, name))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -18,7 +19,7 @@ import (
 func keepCopies(mgr manager.Manager, config Config, keys *sealingkey.Keeper, told func(types.NamespacedName)) (*copies.Keeper, error) {
 	kept := copies.New(copies.Config{
 		Cache: mgr.GetCache(), Live: mgr.GetAPIReader(), Keys: copyKeys{keys}, Namespace: config.Namespace,
-		AllowHTTP: config.AllowHTTP, Clock: config.Clock, Told: told, Registerer: metrics.Registry,
+		AllowHTTP: config.AllowHTTP, Clock: config.Clock, Told: told, Events: mgr.GetEventRecorder("privyseal"), Registerer: metrics.Registry,
 	})
 	if err := kept.SetupWithManager(mgr); err != nil {
 		return nil, fmt.Errorf("setting up sealed copies: %w", err)
@@ -35,12 +36,16 @@ func (k copyKeys) SealingKeys(ctx context.Context) (copies.SealingKeys, error) {
 	if err != nil {
 		return copies.SealingKeys{}, err
 	}
+	return copyKeysOf(now)
+}
+
+func copyKeysOf(now sealingkey.Snapshot) (copies.SealingKeys, error) {
 	if now.Hybrid == nil {
 		return copies.SealingKeys{}, fmt.Errorf("%w: there is no key of version 2", seal.ErrKey)
 	}
-	keys := copies.SealingKeys{Seal: now.Hybrid.Public()}
+	keys := copies.SealingKeys{Seal: now.Hybrid.Public(), Open: now.Open}
 	for _, key := range now.Keys {
-		opens := key.State == sealingkey.Active || key.State == sealingkey.Future
+		opens := slices.Contains([]sealingkey.State{sealingkey.Sealing, sealingkey.Opening, sealingkey.Future}, key.State)
 		if id, err := hex.DecodeString(key.ID); err == nil && opens && key.Kind == sealingkey.V2 && len(id) == len(seal.KeyID{}) {
 			keys.Known = append(keys.Known, seal.KeyID(id))
 		}

@@ -50,7 +50,7 @@ func (noPods) Roll(context.Context, types.NamespacedName) (v1alpha1.Consumers, e
 type oneKey struct{ key *seal.PrivateKey }
 
 func (k oneKey) SealingKeys(context.Context) (copies.SealingKeys, error) {
-	return copies.SealingKeys{Seal: k.key.Public(), Known: []seal.KeyID{k.key.Public().ID()}}, nil
+	return copies.SealingKeys{Seal: k.key.Public(), Known: []seal.KeyID{k.key.Public().ID()}, Open: seal.NewKeys(nil, []*seal.PrivateKey{k.key})}, nil
 }
 
 // runClaims runs the line of claims with their copies, as the daemon wires them.
@@ -101,6 +101,7 @@ func runClaims(t *testing.T, access *rest.Config, api client.Client, store *memo
 }
 
 func TestAClaimSaysWhetherItsCopyIsInGitAndNothingMovesWhileNothingChanges(t *testing.T) {
+	t.Parallel()
 	access := brokertest.APIServer(t)
 	api := brokertest.Client(t, access)
 	git := brokertest.NewGitServer(t)

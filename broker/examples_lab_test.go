@@ -24,6 +24,7 @@ type home struct {
 
 // Each example is put in as its own words say, and does what they say.
 func TestEveryExampleWorks(t *testing.T) {
+	t.Parallel()
 	lab := brokertest.NewLab(t, brokertest.Ours)
 	lab.Install(t, fast)
 	for _, example := range []struct {

@@ -184,6 +184,21 @@ func (f *faults) changesArrive(vault, password string) {
 	f.put(password)
 	brokertest.Eventually(f, again, f.holds(password))
 	f.Logf("a change arrived %.1f s after Vault was %s", time.Since(began).Seconds(), vault)
+	brokertest.Eventually(f, again, f.told)
+}
+
+// told says that the claim tells of its Secret as it is. The Secret is written
+// first.
+func (f *faults) told(ctx context.Context) error {
+	var secret corev1.Secret
+	var claim v1alpha1.SecretClaim
+	if err := errors.Join(f.lab.Client.Get(ctx, f.tenant.Key("db"), &secret), f.lab.Client.Get(ctx, f.tenant.Key("db"), &claim)); err != nil {
+		return err
+	}
+	if told := claim.Status.Target; told == nil || told.ResourceVersion != secret.ResourceVersion {
+		return fmt.Errorf("the claim tells of %+v, and its Secret is of version %s", told, secret.ResourceVersion)
+	}
+	return nil
 }
 
 func (f *faults) healthy(ctx context.Context) error {

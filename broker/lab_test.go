@@ -17,6 +17,10 @@ import (
 	"github.com/privyseal/privyseal/broker/v1alpha1"
 )
 
+// Tests of the lab that keep to a tenant of their own run side by side, by
+// t.Parallel. They begin when all others are through, which stop parts of the lab
+// that everybody uses, or count what happens in a time.
+
 // fast has claims read every other second, which a test can wait for.
 const fast = "--refresh-interval=2s"
 
@@ -46,6 +50,7 @@ spec:
 }
 
 func TestAClaimBecomesASecret(t *testing.T) {
+	t.Parallel()
 	lab := brokertest.NewLab(t, brokertest.ControlPlane)
 	lab.Install(t, fast)
 	tenant := lab.NewTenant(t, "claim")
@@ -85,6 +90,7 @@ spec:
 
 // The rights that a tenant's own store takes are the chart's to give.
 func TestANamespaceOfItsOwnReadsItsOwnStoreByTheChartsRights(t *testing.T) {
+	t.Parallel()
 	lab := brokertest.NewLab(t, brokertest.ControlPlane)
 	lab.Install(t, fast)
 	tenant := lab.TenantOf("own", "own-"+strings.ToLower(rand.Text()[:6]))

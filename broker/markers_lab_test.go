@@ -2,7 +2,9 @@ package broker_test
 
 import (
 	"context"
+	"crypto/md5"
 	"crypto/rand"
+	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
@@ -23,6 +25,7 @@ import (
 // where it cannot be. Each value is a marker that is nowhere else, and all that
 // the daemon says anywhere, at its highest log level, is searched for it.
 func TestNoValueIsSaidAnywhere(t *testing.T) {
+	t.Parallel()
 	lab := brokertest.NewLab(t, brokertest.Ours)
 	lab.Install(t, fast)
 	tenant := lab.NewTenant(t, "markers")
@@ -80,7 +83,7 @@ func everythingSaid(t *testing.T, lab *brokertest.Lab, tenant *brokertest.Tenant
 	t.Helper()
 	said := map[string]string{
 		"the tenant's objects": lab.Kubectl(t, "get", "-n", tenant.Namespace, "-o", "yaml",
-			"secretclaims,deployments,replicasets,pods,events,configmaps,serviceaccounts"),
+			"secretclaims,sealedsecrets,deployments,replicasets,pods,events,configmaps,serviceaccounts"),
 		"the cluster's objects": lab.Kubectl(t, "get", "-o", "yaml", "environments,clustersecretstores,namespaces"),
 		"the daemon's objects":  lab.Kubectl(t, "get", "-n", brokertest.System, "-o", "yaml", "pods,events,configmaps,leases"),
 		"Secrets' metadata":     lab.Kubectl(t, "get", "secrets", "-n", tenant.Namespace, "-o", "jsonpath={.items[*].metadata}"),
@@ -112,13 +115,14 @@ type markers struct{ forms map[string]string }
 
 func (m *markers) new() string {
 	marker := "marker-" + strings.ToLower(rand.Text())
-	sum := sha256.Sum256([]byte(marker))
+	sum, sha, short := sha256.Sum256([]byte(marker)), sha1.Sum([]byte(marker)), md5.Sum([]byte(marker))
 	if m.forms == nil {
 		m.forms = map[string]string{}
 	}
 	for form, text := range map[string]string{
 		"itself": marker, "hex": hex.EncodeToString([]byte(marker)), "its escaped form": url.QueryEscape(marker),
-		"its unkeyed digest": hex.EncodeToString(sum[:])[:16],
+		"its unkeyed digest": hex.EncodeToString(sum[:])[:16], "its SHA-256 in base64": base64.StdEncoding.EncodeToString(sum[:])[:16],
+		"its SHA-1": hex.EncodeToString(sha[:])[:16], "its MD5": hex.EncodeToString(short[:])[:16],
 	} {
 		m.forms[text] = form
 	}

@@ -16,6 +16,7 @@ import (
 // one mount, by its own quotas, and then takes the mount away and gives another
 // of its name.
 func TestFaultsOfAMountLeaveTheLastGoodValue(t *testing.T) {
+	t.Parallel()
 	lab := brokertest.NewLab(t, brokertest.Ours)
 	lab.Install(t, fast)
 	f := &faults{T: t, lab: lab, tenant: lab.NewTenant(t, "mount")}

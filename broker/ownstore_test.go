@@ -22,6 +22,7 @@ import (
 // TestANamespaceWithoutAnEnvironmentReadsItsOwnStore runs the daemon on an API
 // server of its own, with the lab's Vault.
 func TestANamespaceWithoutAnEnvironmentReadsItsOwnStore(t *testing.T) {
+	t.Parallel()
 	lab := brokertest.NewLab(t, brokertest.ControlPlane)
 	access := brokertest.APIServer(t)
 	api := brokertest.Client(t, access)

@@ -93,6 +93,7 @@ spec:
 }
 
 func TestNobodyGetsThroughUsWhatTheyMayNotDoThemselves(t *testing.T) {
+	t.Parallel()
 	lab := brokertest.NewLab(t, brokertest.Ours)
 	lab.Install(t, fast)
 	tenant := lab.NewTenant(t, "rights")

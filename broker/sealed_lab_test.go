@@ -63,6 +63,7 @@ func sealers(t *testing.T, lab *brokertest.Lab, tenant *brokertest.Tenant) map[s
 }
 
 func TestWhatIsSealedToTheDaemonsOwnKeysBecomesASecret(t *testing.T) {
+	t.Parallel()
 	lab := brokertest.NewLab(t, brokertest.ControlPlane)
 	lab.Install(t, fast)
 	tenant := lab.NewTenant(t, "sealed")
@@ -86,6 +87,7 @@ func TestWhatIsSealedToTheDaemonsOwnKeysBecomesASecret(t *testing.T) {
 }
 
 func TestAPodReadsWhatIsSealedAndIsRestartedOnceForOneChange(t *testing.T) {
+	t.Parallel()
 	lab := brokertest.NewLab(t, brokertest.Node)
 	lab.Install(t, fast)
 	tenant := lab.NewTenant(t, "sealed-pod")

@@ -16,6 +16,7 @@ import (
 )
 
 func TestStatefulSetsAndDaemonSetsAreRestartedOnceForOneChange(t *testing.T) {
+	t.Parallel()
 	lab := brokertest.NewLab(t, brokertest.Node)
 	lab.Install(t, fast)
 	tenant := lab.NewTenant(t, "sets")

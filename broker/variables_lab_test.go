@@ -15,6 +15,7 @@ import (
 )
 
 func TestVariablesThatCollideAreToldUntilTheyDoNot(t *testing.T) {
+	t.Parallel()
 	lab := brokertest.NewLab(t, brokertest.ControlPlane)
 	lab.Install(t, fast)
 	tenant := lab.NewTenant(t, "variables")

@@ -1,6 +1,6 @@
 // Package providers is what every store of secrets has in common: where a
-// document lies (Ref), what it holds (Document of Values), and how it is read
-// (Reader).
+// document lies (Ref), what it holds (Document of Values), how it is read
+// (Reader), and how it is changed without writing over what others wrote (Writer).
 //
 // It knows nothing of Kubernetes, so a provider can be read, tested and fuzzed
 // alone; a service account's token, where a login needs one, comes in as a

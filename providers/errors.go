@@ -2,7 +2,7 @@ package providers
 
 import "errors"
 
-// The facts that a Reader reports. A provider wraps them with what it was
+// The facts that a Reader or a Writer reports. A provider wraps them with what it was
 // doing; it never puts a store's response body into an error, since a body can
 // hold the value, the token, or what a tenant's own server chose to say.
 var (
@@ -20,6 +20,10 @@ var (
 	// ErrUnavailable: the store did not answer, or answered that it cannot
 	// (sealed, standby, overloaded, rate-limited). Ask again later.
 	ErrUnavailable = errors.New("store unavailable")
+
+	// ErrConflict: the document is not at the version that a change was made for.
+	// Nothing was written.
+	ErrConflict = errors.New("changed in the store meanwhile")
 
 	// ErrInvalid: the store's configuration cannot work, whenever it is tried.
 	ErrInvalid = errors.New("store configuration invalid")

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 	"text/template"
+	"time"
 
 	"github.com/go-logr/logr"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -19,6 +20,9 @@ import (
 
 	"github.com/privyseal/privyseal/broker"
 )
+
+// patience with an API server that starts.
+const patience = time.Minute
 
 // APIServer starts an API server with etcd for this test alone, with
 // Privyseal's CRDs, and nothing else: no controllers, no nodes.
@@ -74,6 +78,11 @@ func startAPIServer(t testing.TB) *envtest.Environment {
 	environment := &envtest.Environment{
 		BinaryAssetsDirectory: assets,
 		CRDs:                  Definitions(t),
+		// It takes some 5 seconds, and on a busy machine more than the 20 and
+		// 10 that are usual.
+		ControlPlaneStartTimeout: patience,
+		ControlPlaneStopTimeout:  patience,
+		CRDInstallOptions:        envtest.CRDInstallOptions{MaxTime: patience},
 	}
 	access, err := environment.Start()
 	if err != nil {
@@ -112,10 +121,14 @@ func Definitions(t testing.TB) []*apiextensionsv1.CustomResourceDefinition {
 	return definitions
 }
 
+// discardLog is for controller-runtime, which else complains, and which cannot be
+// told by two tests at once.
+var discardLog = sync.OnceFunc(func() { log.SetLogger(logr.Discard()) })
+
 // Client is an uncached client that knows Privyseal's kinds.
 func Client(t testing.TB, access *rest.Config) client.Client {
 	t.Helper()
-	log.SetLogger(logr.Discard()) // else controller-runtime complains once
+	discardLog()
 	scheme, err := broker.Scheme()
 	if err != nil {
 		t.Fatal(err)

@@ -77,17 +77,19 @@ func (g *GitServer) Commits() []string {
 	return strings.Split(strings.TrimSpace(string(output)), "\n")
 }
 
-// Files are the branch's files by path.
+// Files are the branch's files by path, all of one commit: somebody may push
+// meanwhile.
 func (g *GitServer) Files() map[string]string {
 	g.test.Helper()
 	files := map[string]string{}
-	output, err := g.command(g.directory, "ls-tree", "-r", "-z", "--name-only", "main").Output()
+	output, err := g.command(g.directory, "rev-parse", "--verify", "--quiet", "main").Output()
 	if err != nil {
-		return files
+		return files // there is no branch yet
 	}
-	for name := range strings.SplitSeq(strings.Trim(string(output), "\x00"), "\x00") {
+	commit := strings.TrimSpace(string(output))
+	for name := range strings.SplitSeq(strings.Trim(g.run(g.directory, "ls-tree", "-r", "-z", "--name-only", commit), "\x00"), "\x00") {
 		if name != "" {
-			files[name] = g.run(g.directory, "show", "main:"+name)
+			files[name] = g.run(g.directory, "show", commit+":"+name)
 		}
 	}
 	return files

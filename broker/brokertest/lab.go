@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"os"
@@ -164,19 +162,22 @@ func (l *Lab) Install(t testing.TB, serveArguments ...string) {
 		}
 		policy = "IfNotPresent"
 	}
-	binary, err := os.ReadFile(filepath.Join(l.root, "bin/privyseal"))
-	if err != nil {
-		skipWithout(t, "bin/privyseal is missing; make it with: make image")
+	values := []string{
+		"--set", "image.repository=" + image, "--set", "image.tag=" + tag, "--set", "image.pullPolicy=" + policy,
+		"--set", "logLevel=debug", "--set", "vault.allowedAddresses={" + l.VaultAddress() + "}",
+		"--set", "serve.extraArgs={" + strings.Join(serveArguments, ",") + "}",
 	}
-	build := sha256.Sum256(binary)
+	build := l.build(t, values)
+	installing.Lock()
+	defer installing.Unlock()
+	if l.stands(t.Context(), build) {
+		return
+	}
 	// A new binary under the old tag has to give new pods.
-	output, err := l.helm(t.Context(), "upgrade", "privyseal", filepath.Join(l.root, "charts/privyseal"),
+	arguments := append([]string{"upgrade", "privyseal", l.chart(),
 		"--install", "--namespace", System, "--create-namespace", "--wait", "--timeout", "3m",
-		"--set", "image.repository="+image, "--set", "image.tag="+tag, "--set", "image.pullPolicy="+policy,
-		"--set", "logLevel=debug", "--set-string", "podAnnotations.build="+hex.EncodeToString(build[:8]),
-		"--set", "vault.allowedAddresses={"+l.VaultAddress()+"}",
-		"--set", "serve.extraArgs={"+strings.Join(serveArguments, ",")+"}")
-	if err != nil {
+		"--set-string", "podAnnotations." + annotationBuild + "=" + build}, values...)
+	if output, err := l.helm(t.Context(), arguments...); err != nil {
 		t.Fatalf("installing the chart: %v\n%s\n%s", err, output, l.Diagnose(System))
 	}
 }
@@ -213,8 +214,8 @@ func (l *Lab) serve(t testing.TB, arguments []string) {
 // that Install gave it, as arguments of Helm. The next Install takes them back.
 func (l *Lab) Upgrade(t testing.TB, values ...string) {
 	t.Helper()
-	arguments := append([]string{"upgrade", "privyseal", filepath.Join(l.root, "charts/privyseal"),
-		"--namespace", System, "--reuse-values", "--wait", "--timeout", "3m"}, values...)
+	arguments := append([]string{"upgrade", "privyseal", l.chart(), "--namespace", System, "--reuse-values", "--wait", "--timeout", "3m",
+		"--set-string", "podAnnotations." + annotationBuild + "=upgraded"}, values...)
 	if output, err := l.helm(t.Context(), arguments...); err != nil {
 		t.Fatalf("upgrading the release: %v\n%s\n%s", err, output, l.Diagnose(System))
 	}

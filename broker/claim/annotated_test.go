@@ -66,8 +66,7 @@ func deployment(name string, annotations map[string]string) *appsv1.Deployment {
 }
 
 func TestAnnotatedWorkloadsHaveTheirClaims(t *testing.T) {
-	access := brokertest.APIServer(t)
-	api := brokertest.Client(t, access)
+	access, api := apiServer(t)
 	asks := map[string]string{"privyseal.io/secret.db": "db"}
 	one, two := deployment("one", asks), deployment("two", asks)
 	for _, workload := range []*appsv1.Deployment{one, two} {
@@ -160,8 +159,7 @@ func TestAnnotatedWorkloadsHaveTheirClaims(t *testing.T) {
 }
 
 func TestAnEnvironmentSaysWhatAnnotationsMayAskFor(t *testing.T) {
-	access := brokertest.APIServer(t)
-	api := brokertest.Client(t, access)
+	access, api := apiServer(t)
 	environment := environmentOf("prod", metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: "default"}})
 	environment.Spec.Annotations = v1alpha1.AnnotationsExistingClaimsOnly
 	asking := deployment("asking", map[string]string{"privyseal.io/secret.db": "db"})
@@ -238,8 +236,7 @@ func TestAnEnvironmentSaysWhatAnnotationsMayAskFor(t *testing.T) {
 }
 
 func TestAnEnvironmentsNewFieldsAreChecked(t *testing.T) {
-	access := brokertest.APIServer(t)
-	api := brokertest.Client(t, access)
+	_, api := apiServer(t)
 	for sentence, row := range map[string]struct {
 		annotations v1alpha1.AnnotationPolicy
 		delivery    []v1alpha1.Delivery

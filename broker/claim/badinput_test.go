@@ -42,8 +42,8 @@ type bench struct {
 }
 
 func newBench(t *testing.T) *bench {
-	access := brokertest.APIServer(t)
-	b := &bench{T: t, access: access, client: brokertest.Client(t, access)}
+	access, api := apiServer(t)
+	b := &bench{T: t, access: access, client: api}
 	store := &v1alpha1.ClusterSecretStore{ObjectMeta: metav1.ObjectMeta{Name: "store"}}
 	if err := yaml.Unmarshal([]byte(`vault: {address: "https://vault.invalid:8200", auth: {kubernetes: {role: "privyseal-{{ .Namespace }}"}}}`), &store.Spec); err != nil {
 		t.Fatal(err)

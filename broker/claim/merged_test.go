@@ -123,8 +123,7 @@ func becomes(t *testing.T, api client.Client, asked *v1alpha1.SecretClaim, is me
 }
 
 func TestAClaimMergesIntoASecretOfSomebodyElses(t *testing.T) {
-	access := brokertest.APIServer(t)
-	api := brokertest.Client(t, access)
+	access, api := apiServer(t)
 	store := &memory.Store{}
 	store.Set(ref(t, "kv/prod/pay/db"), map[string]any{"password": "one"})
 	create := platform(t, api, "pay")
@@ -176,8 +175,7 @@ func TestAClaimMergesIntoASecretOfSomebodyElses(t *testing.T) {
 
 // The example, as far as an API server without nodes can take it.
 func TestTheExampleOfAMergedSecret(t *testing.T) {
-	access := brokertest.APIServer(t)
-	api := brokertest.Client(t, access)
+	access, api := apiServer(t)
 	store := &memory.Store{}
 	store.Set(ref(t, "kv/prod/payments/smtp"), map[string]any{"password": "correct-horse"})
 	create := platform(t, api, "payments")

@@ -7,7 +7,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/privyseal/privyseal/broker/brokertest"
 	"github.com/privyseal/privyseal/broker/claim"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
 )
@@ -15,7 +14,7 @@ import (
 // What the API server refuses by the CRD's rules, this package refuses too, and
 // what one takes the other does.
 func TestTheRulesOnTargetsAreTheSameOnBothSides(t *testing.T) {
-	api := brokertest.Client(t, brokertest.APIServer(t))
+	_, api := apiServer(t)
 	text := map[string]v1alpha1.TemplateText{"DSN": "x"}
 	some := &v1alpha1.TemplateMetadata{Labels: map[string]v1alpha1.LabelValue{"team": "pay"}}
 	for i, row := range []struct {

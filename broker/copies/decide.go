@@ -19,8 +19,8 @@ type wanted struct {
 	// ready says that the target is there, as its claim left it. Where it is
 	// not, a copy that there is stays as it is.
 	ready bool
-	// says is what the claim's Sealed condition says now, if it is True.
-	says string
+	// was is what the claim's Sealed condition says now.
+	was condition
 }
 
 func (w wanted) claim() types.NamespacedName {
@@ -46,6 +46,16 @@ type keys struct {
 	known []seal.KeyID
 	// recipients are the environment's.
 	recipients []*seal.PublicKey
+	// open are all that open, with their private halves.
+	open *seal.Keys
+}
+
+func (k keys) recipientIDs() []string {
+	ids := make([]string, 0, len(k.recipients))
+	for _, key := range k.recipients {
+		ids = append(ids, key.ID().String())
+	}
+	return ids
 }
 
 // current says that a copy's items are for those who should open them: the
@@ -95,6 +105,8 @@ type facts struct {
 	lies map[string]lying
 	// copies are all copies that the repository has, by path.
 	copies map[string]copied
+	// flaws are those of copies that were opened, by path.
+	flaws map[string]flaw
 	// claims without a copy; those that are gone need not be in it.
 	others map[types.NamespacedName]others
 }
@@ -157,7 +169,7 @@ func decideOne(facts facts, wanted wanted, made *decision) {
 	case foreign:
 		made.tell[wanted.claim()] = taken(wanted.path, "a copy of another claim, or of another installation's")
 	case !wanted.ready:
-	case lies.there && lies.copy.head == wanted.head && lies.copy.metadata.equal(wanted.metadata) && facts.keys.current(lies.copy):
+	case lies.there && facts.flaws[wanted.path] == "" && lies.copy.head == wanted.head && lies.copy.metadata.equal(wanted.metadata) && facts.keys.current(lies.copy):
 		made.tell[wanted.claim()] = inGit(facts.environment, wanted)
 	default:
 		made.write = append(made.write, wanted)

@@ -107,10 +107,7 @@ func (k *Keeper) want(ctx context.Context, home *v1alpha1.Environment, claim *v1
 		Environment: home.Name, EnvironmentUID: string(home.UID), Secret: name,
 		Claim: claim.Name, ClaimUID: string(claim.UID), OnClaimDeleted: onClaimDeleted(claim),
 		Type: typeOf(claim),
-	}, metadata: metadataOf(claim)}
-	if was := meta.FindStatusCondition(claim.Status.Conditions, v1alpha1.ConditionSealed); was != nil && was.Status == metav1.ConditionTrue {
-		made.says = was.Message
-	}
+	}, metadata: metadataOf(claim), was: wasOf(claim)}
 	secret := &metav1.PartialObjectMetadata{}
 	secret.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
 	err = k.config.Cache.Get(ctx, name, secret, client.UnsafeDisableDeepCopy)
@@ -122,6 +119,15 @@ func (k *Keeper) want(ctx context.Context, home *v1alpha1.Environment, claim *v1
 	}
 	made.Sequence, made.ready = sequenceOf(secret, claim.UID)
 	return made, nil
+}
+
+// wasOf is what a claim's Sealed condition says now.
+func wasOf(claim *v1alpha1.SecretClaim) condition {
+	was := meta.FindStatusCondition(claim.Status.Conditions, v1alpha1.ConditionSealed)
+	if was == nil {
+		return condition{}
+	}
+	return condition{was.Status, was.Reason, was.Message}
 }
 
 // sequenceOf a claim's target; not ready while it is not marked as the claim's.
@@ -173,7 +179,7 @@ func (k *Keeper) gatherKeys(ctx context.Context, sealing *v1alpha1.Sealing) (key
 	if err != nil {
 		return keys{}, fmt.Errorf("asking for the sealing keys: %w", err)
 	}
-	gathered := keys{own: own.Seal, known: own.Known}
+	gathered := keys{own: own.Seal, known: own.Known, open: own.Open}
 	for i, text := range sealing.Recipients {
 		parsed, err := seal.ParsePublicKeys([]byte(text))
 		if err != nil {

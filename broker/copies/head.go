@@ -70,19 +70,28 @@ type copied struct {
 // errForeign: a file is no copy of a claim's.
 var errForeign = errors.New("not a sealed copy of a claim")
 
-// read reads a file. Errors wrap errForeign.
-func read(content []byte) (copied, error) {
+// parse reads a file as a copy. Errors wrap errForeign.
+func parse(content []byte) (*ssv1alpha1.SealedSecret, error) {
 	if len(content) > maxFile {
-		return copied{}, fmt.Errorf("%w: larger than %d bytes", errForeign, maxFile)
+		return nil, fmt.Errorf("%w: larger than %d bytes", errForeign, maxFile)
 	}
-	var sealed ssv1alpha1.SealedSecret
-	if err := yaml.Unmarshal(content, &sealed); err != nil {
-		return copied{}, fmt.Errorf("%w: not a manifest", errForeign)
+	sealed := &ssv1alpha1.SealedSecret{}
+	if err := yaml.Unmarshal(content, sealed); err != nil {
+		return nil, fmt.Errorf("%w: not a manifest", errForeign)
+	}
+	if sealed.Kind != "SealedSecret" || !IsCopy(sealed) {
+		return nil, fmt.Errorf("%w: no SealedSecret with the annotation %s", errForeign, v1alpha1.AnnotationStandby)
+	}
+	return sealed, nil
+}
+
+// read reads what a file tells without being opened. Errors wrap errForeign.
+func read(content []byte) (copied, error) {
+	sealed, err := parse(content)
+	if err != nil {
+		return copied{}, err
 	}
 	notes := sealed.Annotations
-	if sealed.Kind != "SealedSecret" || notes[v1alpha1.AnnotationStandby] != "true" {
-		return copied{}, fmt.Errorf("%w: no SealedSecret with the annotation %s", errForeign, v1alpha1.AnnotationStandby)
-	}
 	sequence, err := strconv.ParseInt(notes[v1alpha1.AnnotationSequence], 10, 64)
 	if err != nil {
 		sequence = -1 // somebody edited it: no target's, so it is written anew
@@ -124,10 +133,10 @@ func recipients(items map[string]string) []seal.KeyID {
 	return all
 }
 
-// write seals a Secret's values and writes the copy. Errors wrap those of
-// package seal.
-func write(says head, puts metadata, data map[string][]byte, own *seal.PublicKey, others []*seal.PublicKey) ([]byte, error) {
-	sealer := manifest.Sealer{Recipients: append([]*seal.PublicKey{own}, others...), Environment: says.Environment}
+// write seals a Secret's values and writes the copy, once it is proven. Errors
+// wrap errUnproven and those of package seal.
+func write(says head, puts metadata, data map[string][]byte, keys keys) ([]byte, error) {
+	sealer := manifest.Sealer{Recipients: append([]*seal.PublicKey{keys.own}, keys.recipients...), Environment: says.Environment}
 	sealed, err := sealer.Seal(&corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: says.Secret.Namespace, Name: says.Secret.Name,
 			Labels: puts.labels, Annotations: puts.annotations},
@@ -136,12 +145,15 @@ func write(says head, puts metadata, data map[string][]byte, own *seal.PublicKey
 	if err != nil {
 		return nil, fmt.Errorf("sealing Secret %s: %w", says.Secret, err)
 	}
+	if found := flawOf(sealed, says.Environment, keys, data); found != "" {
+		return nil, fmt.Errorf("%w: Secret %s: %s", errUnproven, says.Secret, found.says())
+	}
 	sealed.Labels = map[string]string{v1alpha1.LabelClaimUID: says.ClaimUID}
 	sealed.Annotations = map[string]string{
 		v1alpha1.AnnotationStandby: "true", v1alpha1.AnnotationClaim: says.Claim,
 		v1alpha1.AnnotationSequence: strconv.FormatInt(says.Sequence, 10),
 		annotationEnvironment:       says.Environment, annotationEnvironmentUID: says.EnvironmentUID,
-		annotationOnClaimDeleted: string(says.OnClaimDeleted), annotationSealedBy: own.ID().String(),
+		annotationOnClaimDeleted: string(says.OnClaimDeleted), annotationSealedBy: keys.own.ID().String(),
 	}
 	return marshal(sealed)
 }

@@ -14,6 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -35,6 +36,9 @@ const (
 	// timeout of one run, from the first question to the answer to the push.
 	timeout = 5 * time.Minute
 
+	// DefaultCheck is how often every copy is opened.
+	DefaultCheck = 24 * time.Hour
+
 	// attempts to push in one run, where others are first each time.
 	attempts = 5
 )
@@ -45,6 +49,8 @@ type SealingKeys struct {
 	Seal *seal.PublicKey
 	// Known are the ids of all keys that this installation opens with.
 	Known []seal.KeyID
+	// Open are those keys.
+	Open *seal.Keys
 }
 
 // KeySource gives the installation's own keys.
@@ -52,8 +58,8 @@ type KeySource interface {
 	SealingKeys(ctx context.Context) (SealingKeys, error)
 }
 
-// Config of a Keeper. Told, Registerer, Collect, Look and Retry may
-// be left out.
+// Config of a Keeper. Told, Events, Registerer, Collect, Look, Check and Retry
+// may be left out.
 type Config struct {
 	// Cache reads claims, environments, and the metadata of namespaces and
 	// Secrets.
@@ -78,6 +84,9 @@ type Config struct {
 	// nobody does.
 	Told func(target types.NamespacedName)
 
+	// Events tells people what became of their claim's copy. Nil: nobody is told.
+	Events events.EventRecorder
+
 	// Registerer takes the metrics. Nil: there are none.
 	Registerer prometheus.Registerer
 
@@ -88,6 +97,10 @@ type Config struct {
 	// Look is how often a repository is looked at where nothing changed here.
 	// 0: DefaultLook.
 	Look time.Duration
+
+	// Check is how often every copy is opened, and compared with its target. It
+	// is done at the start as well. 0: DefaultCheck.
+	Check time.Duration
 
 	// Retry is how long a run that did not work waits at first; each next one
 	// waits twice as long, up to five minutes. 0: five seconds.
@@ -103,6 +116,8 @@ type Keeper struct {
 
 	mu    sync.Mutex
 	known map[string]seen // environment → its repository
+	// proven says when each recovery key was last shown to open copies.
+	proven map[string]time.Time
 }
 
 // seen is a repository as it was last looked at.
@@ -112,12 +127,22 @@ type seen struct {
 	lies   map[string]lying
 	copies map[string]copied
 	at     time.Time
+
+	// flaws are those that were found when all copies were opened, by path, and
+	// flawed is their number. checked is when that was.
+	flaws   map[string]flaw
+	flawed  int
+	checked time.Time
+
+	// recipients are the ids of the environment's recovery keys.
+	recipients []string
 }
 
 // New makes a Keeper.
 func New(config Config) *Keeper {
 	config.Collect = cmp.Or(config.Collect, DefaultCollect)
 	config.Look = cmp.Or(config.Look, DefaultLook)
+	config.Check = cmp.Or(config.Check, DefaultCheck)
 	config.Retry = cmp.Or(config.Retry, 5*time.Second)
 	k := &Keeper{config: config, told: newTold(), known: map[string]seen{}, wakes: make(chan types.NamespacedName, 1024)}
 	k.metrics = newCounters(config.Registerer, k)
@@ -194,8 +219,9 @@ func (k *Keeper) prepare(ctx context.Context, gathered *facts) error {
 func (k *Keeper) round(ctx context.Context, gathered facts) error {
 	git := gathered.environment.Spec.Sealing.Git
 	last, remembered := k.remembered(gathered)
-	if remembered && k.config.Clock.Now().Sub(last.at) < k.config.Look {
-		gathered.lies, gathered.copies = last.lies, last.copies
+	due := k.config.Clock.Now().Sub(last.checked) >= k.config.Check
+	if remembered && !due && k.config.Clock.Now().Sub(last.at) < k.config.Look {
+		gathered.lies, gathered.copies, gathered.flaws = last.lies, last.copies, last.flaws
 		if made := decide(gathered); len(made.write)+len(made.remove) == 0 {
 			k.tell(gathered, made)
 			return nil
@@ -205,11 +231,18 @@ func (k *Keeper) round(ctx context.Context, gathered facts) error {
 	if err != nil {
 		return err
 	}
-	now, tree, err := k.look(ctx, repo, gathered, last, remembered)
+	now, tree, err := k.look(ctx, repo, gathered, last, remembered && !due)
 	if err != nil {
 		return err
 	}
-	gathered.lies, gathered.copies = now.lies, now.copies
+	if due {
+		if err := k.check(ctx, tree, gathered, &now); err != nil {
+			return err
+		}
+	}
+	k.readProofs(ctx)
+	now.recipients = gathered.keys.recipientIDs()
+	gathered.lies, gathered.copies, gathered.flaws = now.lies, now.copies, now.flaws
 	made := decide(gathered)
 	if len(made.write)+len(made.remove) == 0 {
 		k.remember(gathered.environment.Name, now)
@@ -245,7 +278,7 @@ func (k *Keeper) look(ctx context.Context, repo *repository.Repository, gathered
 	}
 	now := seen{
 		git: gathered.environment.Spec.Sealing.Git, head: tree.Head(), at: k.config.Clock.Now(),
-		lies: map[string]lying{}, copies: map[string]copied{},
+		lies: map[string]lying{}, copies: map[string]copied{}, flaws: map[string]flaw{}, checked: last.checked,
 	}
 	for _, wanted := range gathered.wanted {
 		if now.lies[wanted.path], err = lyingAt(tree, wanted.path); err != nil {
@@ -256,6 +289,9 @@ func (k *Keeper) look(ctx context.Context, repo *repository.Repository, gathered
 		func(name string, content []byte) {
 			if found, err := read(content); err == nil {
 				now.copies[name] = found
+				if flaw, known := last.flaws[name]; known {
+					now.flaws[name] = flaw
+				}
 			}
 		})
 	return now, tree, err
@@ -277,13 +313,15 @@ func lyingAt(tree *repository.Tree, path string) (lying, error) {
 }
 
 // remembered is what is known of the environment's repository, if it is known
-// of all paths that are wanted now.
+// of all paths that are wanted now. Of another repository nothing is known.
 func (k *Keeper) remembered(gathered facts) (seen, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	last, found := k.known[gathered.environment.Name]
 	git := gathered.environment.Spec.Sealing.Git
-	found = found && last.git.URL == git.URL && branchOf(last.git) == branchOf(git)
+	if last.git.URL != git.URL || branchOf(last.git) != branchOf(git) {
+		return seen{}, false
+	}
 	for _, wanted := range gathered.wanted {
 		_, looked := last.lies[wanted.path]
 		found = found && looked
@@ -294,6 +332,7 @@ func (k *Keeper) remembered(gathered facts) (seen, bool) {
 func (k *Keeper) remember(environment string, now seen) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	now.flawed = len(now.flaws)
 	k.known[environment] = now
 }
 
@@ -307,12 +346,14 @@ func (k *Keeper) forget(environment string) {
 func (k *Keeper) commit(ctx context.Context, repo *repository.Repository, tree *repository.Tree, gathered facts, now seen, made decision) error {
 	changes := map[string][]byte{}
 	var written []wanted
+	mended := map[types.NamespacedName]flaw{}
 	for _, wanted := range made.write {
+		mends := flawBefore(tree, gathered, wanted)
 		content, err := k.seal(ctx, gathered, &wanted)
 		switch {
 		case errors.Is(err, errNotReady):
 			continue // its claim comes back to it, and so do we
-		case errors.Is(err, seal.ErrTooLarge), errors.Is(err, seal.ErrLabel):
+		case errors.Is(err, seal.ErrTooLarge), errors.Is(err, seal.ErrLabel), errors.Is(err, errUnproven):
 			made.tell[wanted.claim()] = condition{is: metav1.ConditionFalse, reason: v1alpha1.ReasonCopyInvalid, message: err.Error()}
 			continue
 		case err != nil:
@@ -320,6 +361,7 @@ func (k *Keeper) commit(ctx context.Context, repo *repository.Repository, tree *
 		}
 		changes[wanted.path] = content
 		written = append(written, wanted)
+		mended[wanted.claim()] = mends
 	}
 	for _, gone := range made.remove {
 		changes[gone] = nil
@@ -343,6 +385,7 @@ func (k *Keeper) commit(ctx context.Context, repo *repository.Repository, tree *
 	k.remember(gathered.environment.Name, now)
 	for _, wanted := range written {
 		made.tell[wanted.claim()] = inGit(gathered.environment, wanted)
+		k.announceKept(gathered.environment, wanted, mended[wanted.claim()])
 	}
 	k.tell(gathered, made)
 	return nil
@@ -351,6 +394,7 @@ func (k *Keeper) commit(ctx context.Context, repo *repository.Repository, tree *
 // noteWritten keeps in mind what a commit did.
 func (s seen) noteWritten(name string, content []byte) {
 	delete(s.copies, name)
+	delete(s.flaws, name)
 	s.lies[name] = lying{}
 	if content == nil {
 		return
@@ -367,25 +411,38 @@ var errNotReady = errors.New("the target is not ready")
 // seal reads the target and writes its copy. The sequence comes from the very
 // object that the values come from.
 func (k *Keeper) seal(ctx context.Context, gathered facts, wanted *wanted) ([]byte, error) {
+	data, sequence, err := k.target(ctx, *wanted)
+	if err != nil {
+		return nil, err
+	}
+	defer clearAll(data)
+	wanted.Sequence = sequence
+	return write(wanted.head, wanted.metadata, data, gathered.keys)
+}
+
+// target reads what a claim's target holds, and the sequence of that. The caller
+// clears it. Errors are errNotReady, or the API server's.
+func (k *Keeper) target(ctx context.Context, wanted wanted) (data map[string][]byte, sequence int64, err error) {
 	secret := &corev1.Secret{}
-	err := k.config.Live.Get(ctx, wanted.Secret, secret)
+	err = k.config.Live.Get(ctx, wanted.Secret, secret)
 	if apierrors.IsNotFound(err) {
-		return nil, errNotReady
+		return nil, 0, errNotReady
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading Secret %s: %w", wanted.Secret, err)
+		return nil, 0, fmt.Errorf("reading Secret %s: %w", wanted.Secret, err)
 	}
-	defer func() {
-		for _, value := range secret.Data {
-			clear(value)
-		}
-	}()
 	sequence, ready := sequenceOf(secret, types.UID(wanted.ClaimUID))
 	if !ready {
-		return nil, errNotReady
+		clearAll(secret.Data)
+		return nil, 0, errNotReady
 	}
-	wanted.Sequence = sequence
-	return write(wanted.head, wanted.metadata, secret.Data, gathered.keys.own, gathered.keys.recipients)
+	return secret.Data, sequence, nil
+}
+
+func clearAll(data map[string][]byte) {
+	for _, value := range data {
+		clear(value)
+	}
 }
 
 // message of a commit: one copy by its name, more by their number.

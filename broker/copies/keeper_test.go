@@ -13,6 +13,7 @@ import (
 
 	ssv1alpha1 "github.com/bitnami-labs/sealed-secrets/pkg/apis/sealedsecrets/v1alpha1"
 	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -42,7 +43,7 @@ type ownKeys struct {
 func (o *ownKeys) SealingKeys(context.Context) (copies.SealingKeys, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	keys := copies.SealingKeys{Seal: o.all[0].Public()}
+	keys := copies.SealingKeys{Seal: o.all[0].Public(), Open: seal.NewKeys(nil, o.all)}
 	for _, key := range o.all {
 		keys.Known = append(keys.Known, key.Public().ID())
 	}
@@ -74,6 +75,9 @@ type story struct {
 	keys     *ownKeys
 	recovery *seal.PrivateKey
 	keeper   *copies.Keeper
+	metrics  *prometheus.Registry
+	journals []*journal    // of each daemon
+	check    time.Duration // how often copies are opened; 0: at the start alone
 	stop     func()
 }
 
@@ -139,7 +143,11 @@ func (s *story) start() {
 	if err != nil {
 		s.Fatal(err)
 	}
+	journal := &journal{EventRecorder: mgr.GetEventRecorder("privyseal")}
+	s.journals = append(s.journals, journal)
+	s.metrics = prometheus.NewRegistry()
 	s.keeper = copies.New(copies.Config{
+		Events: journal, Registerer: s.metrics, Check: s.check,
 		Cache: mgr.GetCache(), Live: mgr.GetAPIReader(), Keys: s.keys, Namespace: system, Clock: clock.RealClock{},
 		Collect: 300 * time.Millisecond, Look: time.Second, Retry: 200 * time.Millisecond,
 	})

@@ -47,8 +47,9 @@ func (t *told) current(claim types.NamespacedName, sequence int64) bool {
 	return known && (found.is == "" || found.is == metav1.ConditionTrue && found.sequence == sequence)
 }
 
-// set notes news, and says whether they are.
-func (t *told) set(claim types.NamespacedName, now news, at time.Time) bool {
+// set notes news, and says whether they are, and whether the condition is
+// another.
+func (t *told) set(claim types.NamespacedName, now news, at time.Time) (changed, another bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	before, known := t.claims[claim]
@@ -58,7 +59,7 @@ func (t *told) set(claim types.NamespacedName, now news, at time.Time) bool {
 	} else if _, owed := t.owed[claim]; !owed {
 		t.owed[claim] = at
 	}
-	return !known || before != now
+	return !known || before != now, !known || before.condition != now.condition
 }
 
 // pending is how many copies are owed, and since when the oldest.
@@ -87,29 +88,33 @@ func (t *told) keepOnly(is func(types.NamespacedName) bool) {
 
 // tell has claims know what was decided.
 func (k *Keeper) tell(gathered facts, made decision) {
-	sequences, targets := map[types.NamespacedName]int64{}, map[types.NamespacedName]types.NamespacedName{}
+	here := map[types.NamespacedName]wanted{}
 	for _, wanted := range gathered.wanted {
-		sequences[wanted.claim()], targets[wanted.claim()] = wanted.Sequence, wanted.Secret
+		here[wanted.claim()] = wanted
 	}
 	for claim, says := range made.tell {
-		k.tellOne(claim, targets[claim], news{says, sequences[claim]})
+		about, found := here[claim]
+		if !found {
+			about.Claim, about.Secret = claim.Name, claim
+		}
+		k.tellOne(about, says)
 	}
 	// Those that get a copy later are judged then.
 	k.told.keepOnly(func(claim types.NamespacedName) bool {
 		_, elsewhere := gathered.others[claim]
-		_, here := sequences[claim]
-		return here || elsewhere
+		_, wanted := here[claim]
+		return wanted || elsewhere
 	})
 }
 
-func (k *Keeper) tellOne(claim, target types.NamespacedName, now news) {
-	if !k.told.set(claim, now, k.config.Clock.Now()) || k.config.Told == nil {
-		return
+func (k *Keeper) tellOne(about wanted, now condition) {
+	changed, another := k.told.set(about.claim(), news{now, about.Sequence}, k.config.Clock.Now())
+	if another {
+		k.announceTrouble(about, now)
 	}
-	if target.Name == "" {
-		target = claim
+	if changed && k.config.Told != nil {
+		k.config.Told(about.Secret)
 	}
-	k.config.Told(target)
 }
 
 // fail tells claims whose copy is not known to be current why, and gives the
@@ -119,11 +124,11 @@ func (k *Keeper) fail(gathered facts, err error) error {
 	says := failed(gathered.environment.Name, err)
 	for _, wanted := range gathered.wanted {
 		// What the claim says of a copy that it has is as true as before.
-		current := wanted.says == inGit(gathered.environment, wanted).message
+		current := wanted.was == inGit(gathered.environment, wanted)
 		if !wanted.ready || current && says.reason == v1alpha1.ReasonRepositoryUnavailable {
 			continue
 		}
-		k.tellOne(wanted.claim(), wanted.Secret, news{says, wanted.Sequence})
+		k.tellOne(wanted, says)
 	}
 	return err
 }
@@ -151,7 +156,9 @@ func (k *Keeper) tellWithout(ctx context.Context) error {
 		case claim.Spec.Seal:
 			says = notConfigured("environment " + home.Name + " keeps no sealed copies")
 		}
-		k.tellOne(client.ObjectKeyFromObject(claim), targetOf(claim), news{condition: says})
+		about := wanted{was: wasOf(claim)}
+		about.Claim, about.ClaimUID, about.Secret = claim.Name, string(claim.UID), targetOf(claim)
+		k.tellOne(about, says)
 	}
 	return nil
 }

@@ -2,13 +2,15 @@ package inject_test
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,6 +20,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
+	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -27,18 +30,19 @@ import (
 	"github.com/privyseal/privyseal/broker/v1alpha1"
 )
 
+// apiServer is one for all tests: each has an installation of its own there,
+// which is asked about the pods of one namespace.
+var apiServer brokertest.SharedAPIServer
+
 func TestMain(m *testing.M) {
 	ctrl.SetLogger(logr.Discard()) // the command's to set; unset, it complains
-	os.Exit(m.Run())
+	os.Exit(apiServer.Run(m))
 }
 
 // The names that the chart gives.
 const (
-	system        = "privyseal-system"
-	serviceName   = "privyseal-webhook"
-	secretName    = "privyseal-webhook-ca"
-	configuration = "privyseal"
-	user          = "system:serviceaccount:privyseal-system:privyseal-webhook"
+	serviceName = "privyseal-webhook"
+	secretName  = "privyseal-webhook-ca"
 )
 
 // cluster is an API server with what the chart installs beside the webhook.
@@ -46,17 +50,27 @@ type cluster struct {
 	t      *testing.T
 	client client.Client
 	access *rest.Config // as the webhook, with its rights alone
+
+	namespace     string // of pods
+	system        string // the webhook's namespace
+	configuration string // and the name of its roles
+	user          string
 }
 
-func newCluster(t *testing.T) *cluster {
+// newCluster installs the webhook for the pods of a namespace.
+func newCluster(t *testing.T, namespace string) *cluster {
 	t.Helper()
-	access := brokertest.APIServer(t)
-	c := &cluster{t: t, client: brokertest.Client(t, access), access: rest.CopyConfig(access)}
-	c.access.Impersonate = rest.ImpersonationConfig{UserName: user}
-	for _, name := range []string{system, "pay"} {
+	access := apiServer.Access(t)
+	c := &cluster{
+		t: t, client: brokertest.Client(t, access), access: rest.CopyConfig(access),
+		namespace: namespace, system: "privyseal-system-" + namespace, configuration: "privyseal-" + namespace,
+	}
+	c.user = "system:serviceaccount:" + c.system + ":" + serviceName
+	c.access.Impersonate = rest.ImpersonationConfig{UserName: c.user}
+	for _, name := range []string{c.system, c.namespace} {
 		c.create(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}})
 	}
-	c.create(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: system, Name: secretName}})
+	c.create(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: c.system, Name: secretName}})
 	c.grant()
 	return c
 }
@@ -71,44 +85,45 @@ func (c *cluster) create(object client.Object) {
 // grant gives the rights that Config's doc lists, to the letter.
 func (c *cluster) grant() {
 	c.t.Helper()
-	subjects := []rbacv1.Subject{{Kind: rbacv1.UserKind, APIGroup: rbacv1.GroupName, Name: user}}
-	c.create(&rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: serviceName}, Rules: []rbacv1.PolicyRule{
+	subjects := []rbacv1.Subject{{Kind: rbacv1.UserKind, APIGroup: rbacv1.GroupName, Name: c.user}}
+	c.create(&rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: c.configuration}, Rules: []rbacv1.PolicyRule{
 		{APIGroups: []string{v1alpha1.Group}, Resources: []string{"secretclaims", "environments"}, Verbs: []string{"get", "list", "watch"}},
 		{APIGroups: []string{""}, Resources: []string{"namespaces"}, Verbs: []string{"get", "list", "watch"}},
 		{APIGroups: []string{"admissionregistration.k8s.io"}, Resources: []string{"mutatingwebhookconfigurations"},
-			ResourceNames: []string{configuration}, Verbs: []string{"get", "patch"}},
+			ResourceNames: []string{c.configuration}, Verbs: []string{"get", "patch"}},
 	}})
-	c.create(&rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: serviceName}, Subjects: subjects,
-		RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: serviceName}})
-	c.create(&rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Namespace: system, Name: serviceName}, Rules: []rbacv1.PolicyRule{
+	c.create(&rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: c.configuration}, Subjects: subjects,
+		RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: c.configuration}})
+	c.create(&rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Namespace: c.system, Name: serviceName}, Rules: []rbacv1.PolicyRule{
 		{APIGroups: []string{""}, Resources: []string{"secrets"}, ResourceNames: []string{secretName}, Verbs: []string{"get", "update"}},
 		{APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, Verbs: []string{"create"}},
 		{APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, ResourceNames: []string{serviceName}, Verbs: []string{"get", "update"}},
 	}})
-	c.create(&rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: system, Name: serviceName}, Subjects: subjects,
+	c.create(&rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: c.system, Name: serviceName}, Subjects: subjects,
 		RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: serviceName}})
 }
 
 // serve runs replicas until the test ends, each called by a webhook of the
-// configuration, one after the other. A webhook that cannot be reached refuses
-// the pod, so that no failure is passed over.
-func (c *cluster) serve(replicas int, authorityLifetime time.Duration) {
+// configuration, one after the other, and gives where they listen. A webhook
+// that cannot be reached refuses the pod, so that no failure is passed over.
+func (c *cluster) serve(replicas int, config inject.Config) (listening []string) {
 	c.t.Helper()
 	var webhooks []admissionregistrationv1.MutatingWebhook
 	var probes []string
+	config.REST, config.Namespace, config.ConfigurationName = c.access, c.system, c.configuration
+	config.ServiceName, config.CASecretName, config.Hosts = serviceName, secretName, []string{"127.0.0.1"}
 	for i := range replicas {
-		listen, probe := freeAddress(c.t), freeAddress(c.t)
-		probes = append(probes, probe)
-		webhooks = append(webhooks, webhookAt(i, listen))
-		c.run(inject.Config{
-			REST: c.access, Namespace: system, ConfigurationName: configuration, ServiceName: serviceName, CASecretName: secretName,
-			Hosts: []string{"127.0.0.1"}, ListenAddress: listen, ProbeAddress: probe, AuthorityLifetime: authorityLifetime,
-		})
+		config.ListenAddress, config.ProbeAddress = freeAddress(c.t), freeAddress(c.t)
+		listening = append(listening, config.ListenAddress)
+		probes = append(probes, config.ProbeAddress)
+		webhooks = append(webhooks, c.webhookAt(i, config.ListenAddress))
+		c.run(config)
 	}
-	c.create(&admissionregistrationv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: configuration}, Webhooks: webhooks})
+	c.create(&admissionregistrationv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: c.configuration}, Webhooks: webhooks})
 	for _, probe := range probes {
 		brokertest.Eventually(c.t, time.Minute, func(ctx context.Context) error { return ready(ctx, probe) })
 	}
+	return listening
 }
 
 func (c *cluster) run(config inject.Config) {
@@ -128,7 +143,7 @@ func (c *cluster) run(config inject.Config) {
 	})
 }
 
-func webhookAt(replica int, address string) admissionregistrationv1.MutatingWebhook {
+func (c *cluster) webhookAt(replica int, address string) admissionregistrationv1.MutatingWebhook {
 	url := "https://" + address + inject.Path
 	fail, none, never := admissionregistrationv1.Fail, admissionregistrationv1.SideEffectClassNone, admissionregistrationv1.NeverReinvocationPolicy
 	return admissionregistrationv1.MutatingWebhook{
@@ -138,6 +153,7 @@ func webhookAt(replica int, address string) admissionregistrationv1.MutatingWebh
 		FailurePolicy:           &fail,
 		SideEffects:             &none,
 		ReinvocationPolicy:      &never,
+		NamespaceSelector:       &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: c.namespace}},
 		Rules: []admissionregistrationv1.RuleWithOperations{{
 			Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Create},
 			Rule:       admissionregistrationv1.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"pods"}},
@@ -177,14 +193,20 @@ func ready(ctx context.Context, probe string) error {
 
 func (c *cluster) pod(annotations ...string) (*corev1.Pod, error) {
 	pod := podOf(annotations...)
-	pod.Namespace = "pay"
+	pod.Namespace = c.namespace
 	err := c.client.Create(c.t.Context(), pod)
 	return pod, err
 }
 
+// brisk is the system's clock, but who waits on it waits a twentieth.
+type brisk struct{ clock.RealClock }
+
+func (b brisk) NewTimer(d time.Duration) clock.Timer { return b.RealClock.NewTimer(d / 20) }
+
 func TestWebhookOnARealAPIServer(t *testing.T) {
-	c := newCluster(t)
-	c.serve(2, 0)
+	t.Parallel() // with the renewal of authorities, which waits for most of its time
+	c := newCluster(t, "pay")
+	c.serve(2, inject.Config{Clock: brisk{}})
 
 	// A pod that asks for a secret points at the target of a claim that is yet
 	// to be made. It has been through both replicas: the second found nothing
@@ -225,7 +247,7 @@ func TestWebhookOnARealAPIServer(t *testing.T) {
 
 	// Once the claim is there the same pod is taken, though it comes right
 	// after: what the cache does not have yet is asked for.
-	claim := &v1alpha1.SecretClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "pay", Name: "pg"}}
+	claim := &v1alpha1.SecretClaim{ObjectMeta: metav1.ObjectMeta{Namespace: c.namespace, Name: "pg"}}
 	claim.Spec.Sources = []v1alpha1.Source{{Path: "pg"}}
 	claim.Spec.Target = &v1alpha1.Target{Name: "postgres"}
 	c.create(claim)
@@ -252,7 +274,7 @@ func TestWebhookOnARealAPIServer(t *testing.T) {
 
 	// A dry run is answered too, and pods of others are not even asked about.
 	dry := podOf("secret.db: db")
-	dry.Namespace = "pay"
+	dry.Namespace = c.namespace
 	if err := c.client.Create(t.Context(), dry, client.DryRunAll); err != nil || getsFiles(dry) != "app" {
 		t.Errorf("a dry run: %v", err)
 	}
@@ -262,7 +284,7 @@ func TestWebhookOnARealAPIServer(t *testing.T) {
 
 	// Somebody puts the configuration back as it was: it is mended.
 	mended := &admissionregistrationv1.MutatingWebhookConfiguration{}
-	if err := c.client.Get(t.Context(), client.ObjectKey{Name: configuration}, mended); err != nil {
+	if err := c.client.Get(t.Context(), client.ObjectKey{Name: c.configuration}, mended); err != nil {
 		t.Fatal(err)
 	}
 	for i := range mended.Webhooks {
@@ -279,30 +301,64 @@ func TestWebhookOnARealAPIServer(t *testing.T) {
 
 // The certificate authority is renewed again and again under a constant stream
 // of pods, in a cluster where a webhook that is not trusted refuses them. The
-// lifetime is that of a lab's test, cut down: it signs for 20 seconds.
+// lifetime is that of a lab's test, cut down: it signs for 20 seconds. The
+// stream goes on until every replica serves by the third authority, and the
+// first is trusted no more.
 func TestAuthorityIsRenewedAndNoPodIsRefused(t *testing.T) {
 	if testing.Short() {
-		t.Skip("takes a minute and a half; run without -short")
+		t.Skip("takes a minute; run without -short")
 	}
-	c := newCluster(t)
-	c.serve(2, 30*time.Second)
+	t.Parallel()
+	c := newCluster(t, "renewed")
+	replicas := c.serve(2, inject.Config{AuthorityLifetime: 30 * time.Second})
 
-	var created atomic.Int64
-	signing := map[string]bool{} // authorities that signed
-	brokertest.Throughout(t, 75*time.Second, func(ctx context.Context) error {
+	created := 0
+	var signing []string // authorities that signed, in their order
+	brokertest.Eventually(t, 2*time.Minute, func(ctx context.Context) error {
 		if _, err := c.pod("secret.db: db"); err != nil {
-			return fmt.Errorf("after %d pods and %d authorities: %w", created.Load(), len(signing), err)
+			t.Fatalf("after %d pods and %d authorities: %v", created, len(signing), err)
 		}
-		created.Add(1)
+		created++
 		secret := &corev1.Secret{}
-		if err := c.client.Get(ctx, client.ObjectKey{Namespace: system, Name: secretName}, secret); err != nil {
+		if err := c.client.Get(ctx, client.ObjectKey{Namespace: c.system, Name: secretName}, secret); err != nil {
 			return err
 		}
-		signing[string(secret.Data["ca.crt"])] = true
-		return nil
+		if signs := string(secret.Data["ca.crt"]); !slices.Contains(signing, signs) {
+			signing = append(signing, signs)
+		}
+		if len(signing) < 3 {
+			return fmt.Errorf("only %d authorities signed", len(signing))
+		}
+		return errors.Join(c.trustedNoMore(ctx, signing[0]), serveBy(ctx, signing[2], replicas))
 	})
-	t.Logf("%d pods, none refused, under %d authorities", created.Load(), len(signing))
-	if len(signing) < 3 {
-		t.Errorf("only %d authorities signed", len(signing))
+	t.Logf("%d pods, none refused, under %d authorities", created, len(signing))
+}
+
+// trustedNoMore says that no webhook of the configuration trusts an authority.
+func (c *cluster) trustedNoMore(ctx context.Context, authority string) error {
+	found := &admissionregistrationv1.MutatingWebhookConfiguration{}
+	if err := c.client.Get(ctx, client.ObjectKey{Name: c.configuration}, found); err != nil {
+		return err
 	}
+	for _, webhook := range found.Webhooks {
+		if strings.Contains(string(webhook.ClientConfig.CABundle), authority) {
+			return fmt.Errorf("%s trusts the first authority", webhook.Name)
+		}
+	}
+	return nil
+}
+
+// serveBy says that replicas have certificates that an authority signed.
+func serveBy(ctx context.Context, authority string, replicas []string) error {
+	trusted := x509.NewCertPool()
+	trusted.AppendCertsFromPEM([]byte(authority))
+	dialer := tls.Dialer{Config: &tls.Config{RootCAs: trusted, MinVersion: tls.VersionTLS12}}
+	for _, replica := range replicas {
+		connection, err := dialer.DialContext(ctx, "tcp", replica)
+		if err != nil {
+			return fmt.Errorf("asking the replica at %s for its certificate: %w", replica, err)
+		}
+		_ = connection.Close()
+	}
+	return nil
 }

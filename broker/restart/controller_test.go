@@ -38,8 +38,16 @@ func TestOnARealAPIServer(t *testing.T) {
 		"windows that cannot be used let nothing restart":    windowsThatCannotBeUsedLetNothingRestart,
 		"a reason lets go what waits and nothing else":       aReasonLetsGoWhatWaitsAndNothingElse,
 		"windows are refused by both":                        windowsAreRefusedByBoth,
+
+		"no more roll than the budget lets":             noMoreRollThanTheBudgetLets,
+		"one that fails stops the rest":                 oneThatFailsStopsTheRest,
+		"what holds one back is told and can be passed": whatHoldsOneBackIsToldAndCanBePassed,
+		"budgets that make no sense are refused":        budgetsThatMakeNoSenseAreRefused,
 	} {
-		t.Run(name, func(t *testing.T) { test(newCluster(t, access)) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // each in a namespace of its own; most of the time is quiet periods
+			test(newCluster(t, access))
+		})
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -70,3 +71,15 @@ func (l Ledger) Note(w Workload, now map[string]Standing) (settled []string, nex
 	}
 	return settled, next
 }
+
+// RolloutOf says how far a workload's rollout is.
+func RolloutOf(object client.Object, pods []Pod, now time.Time) Rollout {
+	s, err := shapeOf(object)
+	if err != nil {
+		panic(err)
+	}
+	return s.rollout(pods, now)
+}
+
+// TroubleOf says why a pod does not get ready.
+func TroubleOf(pod *corev1.Pod) string { return troubleOf(pod) }

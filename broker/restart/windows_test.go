@@ -103,10 +103,13 @@ func (c *cluster) waits(d daemon, workloads int, target string, sequence int64) 
 	c.Helper()
 	var found waits.Deferral
 	c.until(fmt.Sprint(workloads, " workloads wait"), func() bool {
+		if c.figure("privyseal_restarts_deferred") != fmt.Sprint(workloads) {
+			return false // it may not even have begun
+		}
 		var err error
 		found, err = d.Deferred(c.Context(), c.key(target))
 		c.must(err)
-		return found.Sequence == sequence && c.figure("privyseal_restarts_deferred") == fmt.Sprint(workloads)
+		return found.Sequence == sequence
 	})
 	return found
 }

@@ -128,7 +128,8 @@ func (b *bench) start() (stop func()) {
 			Keys: installKeys, Clock: clock.RealClock{}, DaemonNamespace: b.system,
 		}),
 		Events: mgr.GetEventRecorder("sealed-secrets"), Clock: clock.RealClock{}, Registerer: b.metrics,
-		Later: func(wait time.Duration, run func()) { clock.RealClock{}.AfterFunc(wait, run) },
+		// What is remembered is written in batches, for which no test waits that long.
+		Later: func(wait time.Duration, run func()) { clock.RealClock{}.AfterFunc(wait/20, run) },
 	})
 	if err := reconciler.SetupWithManager(mgr, b.turned); err != nil {
 		b.Fatal(err)

@@ -50,24 +50,26 @@ func reach(kubeconfig string) (client.Client, error) {
 	return clientFor(access)
 }
 
-// openBundle reads a bundle and opens it with a private key.
-func openBundle(path, keyPath string) (recovery.Bundle, error) {
-	if keyPath == "" {
-		return recovery.Bundle{}, usageError{errors.New("--key is missing: name the file with the recovery key")}
+// readRecoveryKeys reads the file that --key names.
+func readRecoveryKeys(path string) ([]*seal.PrivateKey, error) {
+	if path == "" {
+		return nil, usageError{errors.New("--key is missing: name the file with the recovery key")}
 	}
-	text, err := os.ReadFile(path)
+	private, err := os.ReadFile(path)
 	if err != nil {
-		return recovery.Bundle{}, err
-	}
-	private, err := os.ReadFile(keyPath)
-	if err != nil {
-		return recovery.Bundle{}, err
+		return nil, err
 	}
 	defer clear(private)
 	keys, err := seal.ParsePrivateKeys(private)
 	if err != nil {
-		return recovery.Bundle{}, fmt.Errorf("--key %s: %w", keyPath, err)
+		return nil, fmt.Errorf("--key %s: %w", path, err)
 	}
+	return keys, nil
+}
+
+// openBundle opens a bundle, which was read from a path, with the keys of a
+// file.
+func openBundle(path string, text []byte, keyPath string, keys []*seal.PrivateKey) (recovery.Bundle, error) {
 	bundle, err := recovery.Open(text, seal.NewKeys(nil, keys))
 	if errors.Is(err, seal.ErrNoKey) {
 		wanted, recipientsErr := recovery.Recipients(text)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/yaml"
@@ -26,7 +27,15 @@ that before the daemon starts, or it makes keys of its own.`,
 			if kubeconfig != "" && !apply {
 				return usageError{errors.New("--kubeconfig is for --apply")}
 			}
-			bundle, err := openBundle(args[0], key)
+			keys, err := readRecoveryKeys(key)
+			if err != nil {
+				return err
+			}
+			text, err := os.ReadFile(args[0])
+			if err != nil {
+				return err
+			}
+			bundle, err := openBundle(args[0], text, key, keys)
 			if err != nil {
 				return err
 			}
@@ -61,6 +70,13 @@ that before the daemon starts, or it makes keys of its own.`,
 	flags.BoolVar(&apply, "apply", false, "make the objects in the cluster, instead of printing them")
 	flags.StringVar(&kubeconfig, "kubeconfig", "", "file to reach the cluster with (default: as kubectl)")
 	return command
+}
+
+func oneBundle(_ *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return usageError{fmt.Errorf("want one bundle, got %d", len(args))}
+	}
+	return nil
 }
 
 func printBundle(to io.Writer, bundle recovery.Bundle) error {

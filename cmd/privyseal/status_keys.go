@@ -48,13 +48,16 @@ func statusCommand() *cobra.Command {
 }
 
 func statusKeysCommand() *cobra.Command {
-	var kubeconfig, namespace, format string
+	var kubeconfig, namespace, daemon, format string
 	command := &cobra.Command{
 		Use:   "keys",
-		Short: "List the sealing keys, and which SealedSecrets of the cluster need them",
+		Short: "List the sealing keys and what needs them, and the recovery keys",
 		Long: `List the sealing keys, and count the SealedSecrets that open with each. It opens
 every SealedSecret of the cluster with the keys that you may read, and forgets
-what comes out. What lies in git and not in the cluster is not counted.`,
+what comes out. What lies in git and not in the cluster is not counted.
+
+Of the recovery keys of environments it says when somebody last showed that they
+open the sealed copies; see: privyseal keys check --record.`,
 		Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
 			if format != "" && format != "json" {
@@ -68,15 +71,23 @@ what comes out. What lies in git and not in the cluster is not counted.`,
 			if err != nil {
 				return err
 			}
-			if format == "json" {
-				return printKeysJSON(command.OutOrStdout(), snapshot, inventory)
+			recoveryKeys, err := recoveryKeys(command.Context(), cluster, daemon)
+			if err != nil {
+				return err
 			}
-			return printKeys(command.OutOrStdout(), snapshot, inventory)
+			if format == "json" {
+				return printKeysJSON(command.OutOrStdout(), snapshot, inventory, recoveryKeys)
+			}
+			if err := printKeys(command.OutOrStdout(), snapshot, inventory); err != nil {
+				return err
+			}
+			return printRecoveryKeys(command.OutOrStdout(), recoveryKeys)
 		},
 	}
 	flags := command.Flags()
 	flags.StringVar(&kubeconfig, "kubeconfig", "", "file to reach the cluster with (default: as kubectl)")
 	flags.StringVar(&namespace, "key-namespace", "privyseal-system", "namespace of the sealing keys")
+	flags.StringVar(&daemon, "namespace", "privyseal-system", "namespace of the daemon, where checks of recovery keys are recorded")
 	flags.StringVarP(&format, "format", "o", "", "json, or nothing for a table")
 	return command
 }
@@ -156,11 +167,12 @@ func closed(inventory sealingkey.Inventory) []client.ObjectKey {
 	})
 }
 
-func printKeysJSON(to io.Writer, snapshot sealingkey.Snapshot, inventory sealingkey.Inventory) error {
+func printKeysJSON(to io.Writer, snapshot sealingkey.Snapshot, inventory sealingkey.Inventory, recoveryKeys []recoveryKeyStatus) error {
 	told := struct {
-		Keys   []keyStatus       `json:"keys"`
-		Closed map[string]string `json:"closed"`
-	}{Closed: map[string]string{}}
+		Keys         []keyStatus         `json:"keys"`
+		Closed       map[string]string   `json:"closed"`
+		RecoveryKeys []recoveryKeyStatus `json:"recoveryKeys"`
+	}{Closed: map[string]string{}, RecoveryKeys: recoveryKeys}
 	for _, key := range snapshot.Keys {
 		one := keyStatus{Secret: key.Secret, Kind: key.Kind, State: key.State, ID: key.ID, Since: key.Since.UTC(), Problem: key.Problem, SealedSecrets: []string{}}
 		for _, name := range inventory.Needs[key.ID] {

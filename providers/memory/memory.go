@@ -10,7 +10,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/privyseal/privyseal/providers"
 )
@@ -35,7 +37,10 @@ type version struct {
 	deleted bool
 }
 
-var _ providers.Reader = (*Store)(nil)
+var (
+	_ providers.Reader = (*Store)(nil)
+	_ providers.Writer = (*Store)(nil)
+)
 
 // Set writes the next version of a document and returns its number. A string
 // or []byte is kept as it is, anything else as its JSON; what has none panics.
@@ -128,6 +133,55 @@ func (s *Store) read(ctx context.Context, request providers.Request) (providers.
 		document.Values[key] = providers.NewValue(bytes.Clone(value))
 	}
 	return document, nil
+}
+
+// Write implements providers.Writer.
+func (s *Store) Write(ctx context.Context, change providers.Change) (int64, error) {
+	version, err := s.write(ctx, change)
+	if err != nil {
+		return 0, fmt.Errorf("writing %s: %w", change.Ref, err)
+	}
+	return version, nil
+}
+
+func (s *Store) write(ctx context.Context, change providers.Change) (int64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := &history{}
+	switch known, ok := s.documents[change.Ref]; {
+	case ctx.Err() != nil:
+		return 0, ctx.Err()
+	case s.fail != nil:
+		return 0, s.fail
+	case change.Ref.IsZero() || change.From < 0:
+		return 0, providers.ErrInvalid
+	case ok:
+		h = known
+	}
+	for _, value := range change.Values {
+		if !utf8.Valid(value.Bytes()) {
+			return 0, providers.ErrInvalid
+		}
+	}
+	switch {
+	case h.denied:
+		return 0, providers.ErrDenied
+	case int64(len(h.versions)) != change.From:
+		return 0, providers.ErrConflict
+	}
+	next := version{values: map[string][]byte{}}
+	if last := len(h.versions) - 1; last >= 0 && !h.versions[last].deleted {
+		maps.Copy(next.values, h.versions[last].values)
+	}
+	for _, key := range change.Remove {
+		delete(next.values, key)
+	}
+	for key, value := range change.Values {
+		next.values[key] = bytes.Clone(value.Bytes())
+	}
+	h = s.history(change.Ref)
+	h.versions = append(h.versions, next)
+	return int64(len(h.versions)), nil
 }
 
 // history of a path, made if there is none. The lock is held.

@@ -14,6 +14,7 @@ func TestMemoryIsAProvider(t *testing.T) {
 		store := &memory.Store{}
 		return providertest.Harness{
 			Reader:     store,
+			Writer:     store,
 			Ref:        func(name string) providers.Ref { return mustRef(t, "kv/"+name) },
 			Set:        func(_ *testing.T, ref providers.Ref, values map[string]any) { store.Set(ref, values) },
 			Delete:     func(_ *testing.T, ref providers.Ref) { store.Delete(ref) },

@@ -33,6 +33,9 @@ type Harness struct {
 	// Reader under test. Required.
 	Reader providers.Reader
 
+	// Writer of the same store and identity.
+	Writer providers.Writer
+
 	// Ref is the path of a document that this test alone uses. Required.
 	Ref func(name string) providers.Ref
 
@@ -69,6 +72,9 @@ func Run(t *testing.T, start func(t *testing.T) Harness) {
 		"what can never work is ErrInvalid":               tellsInvalid,
 		"concurrent readers have values of their own":     givesCopies,
 		"a cancelled read says so, and others are served": obeysContext,
+		"a change leaves other keys as they are":          writesChanges,
+		"of changes at the same time one is made":         writesOneOfMany,
+		"a change that cannot be made changes nothing":    refusesChanges,
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) { test(t, start(t)) })
 	}

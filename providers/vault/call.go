@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -70,6 +71,20 @@ type request struct {
 	query     url.Values
 	namespace string          // empty: none
 	token     providers.Value // empty: none
+	body      []byte          // JSON, which is cleared once it is sent; nil: none
+}
+
+// spent is a request's body that is cleared when the transport is done with it,
+// which may be after the answer is there.
+type spent struct {
+	*bytes.Reader
+	body []byte
+}
+
+// Close implements io.Closer.
+func (s spent) Close() error {
+	clear(s.body)
+	return nil
 }
 
 // answer is what the server said. The body can hold values: clear it.
@@ -87,6 +102,10 @@ func (v *Vault) call(ctx context.Context, asked request) (answer, error) {
 	r, err := http.NewRequestWithContext(ctx, asked.method, address.String(), nil)
 	if err != nil {
 		return answer{}, fault(providers.ErrInvalid, 0, "the request cannot be written")
+	}
+	if asked.body != nil {
+		r.Body, r.ContentLength = spent{bytes.NewReader(asked.body), asked.body}, int64(len(asked.body))
+		r.Header.Set("Content-Type", "application/json")
 	}
 	r.Header.Set("X-Vault-Request", "true")
 	if asked.namespace != "" {

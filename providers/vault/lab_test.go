@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -164,12 +165,12 @@ func (x *tenant) role(tb testing.TB, settings map[string]any) {
 	x.do(tb, "POST", "auth/"+x.name+"/role/tenant", settings)
 }
 
-// allow lets a policy read paths.
+// allow lets a policy read and write paths.
 func (x *tenant) allow(tb testing.TB, policy string, paths ...string) {
 	tb.Helper()
 	var rules strings.Builder
 	for _, path := range paths {
-		fmt.Fprintf(&rules, "path %q { capabilities = [\"read\"] }\n", path)
+		fmt.Fprintf(&rules, "path %q { capabilities = [\"read\", \"create\", \"update\"] }\n", path)
 	}
 	x.do(tb, "POST", "sys/policies/acl/"+policy, map[string]any{"policy": rules.String()})
 }
@@ -223,6 +224,15 @@ func mustHold(tb testing.TB, document providers.Document, value string) {
 	}
 }
 
+func TestAnEngineWithoutVersionsIsNotWritten(t *testing.T) {
+	x := newTenant(t)
+	x.put(t, x.v1+"/open/db", map[string]any{"password": providertest.Marker})
+	change := providers.Change{Ref: request(t, x.v1+"/open/db").Ref, From: 1, Values: map[string]providers.Value{"password": providers.NewValue([]byte("x"))}}
+	if _, err := x.vault.As(x.login).Write(t.Context(), change); !errors.Is(err, providers.ErrInvalid) || !strings.Contains(err.Error(), "upgrade it to version 2") {
+		t.Error(err)
+	}
+}
+
 func TestVaultIsAProvider(t *testing.T) {
 	x := newTenant(t)
 	closed, err := net.Listen("tcp", "127.0.0.1:0")
@@ -254,6 +264,7 @@ func TestVaultIsAProvider(t *testing.T) {
 						return x.v2 + "/" + kind + strings.TrimPrefix(ref.String(), x.v2)
 					}
 					h.Versions = true
+					h.Writer = x.vault.As(x.login)
 					h.Delete = func(t *testing.T, ref providers.Ref) { x.do(t, "DELETE", in("metadata", ref), nil) }
 					h.SoftDelete = func(t *testing.T, ref providers.Ref) { x.do(t, "DELETE", in("data", ref), nil) }
 				}

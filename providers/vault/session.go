@@ -98,22 +98,29 @@ func (s *Session) keep(key string, asked time.Time, document providers.Document)
 }
 
 func (s *Session) read(ctx context.Context, wanted providers.Request) (providers.Document, error) {
+	return withToken(ctx, s, func(held token) (providers.Document, error) { return s.document(ctx, held, wanted) })
+}
+
+// withToken does what takes one, and once more with a new one if the token may
+// be what was refused. What was refused has changed nothing.
+func withToken[T any](ctx context.Context, s *Session, do func(token) (T, error)) (done T, err error) {
+	var none T
 	held, err := s.token(ctx, 0)
 	if err != nil {
-		return providers.Document{}, err
+		return none, err
 	}
-	document, err := s.document(ctx, held, wanted)
+	done, err = do(held)
 	if !errors.Is(err, providers.ErrDenied) || !s.mayLogInAgain(held) {
-		return document, err
+		return done, err
 	}
 	fresh, loginErr := s.token(ctx, held.serial)
 	if loginErr != nil {
-		return providers.Document{}, loginErr
+		return none, loginErr
 	}
 	if fresh.serial == held.serial {
-		return providers.Document{}, err
+		return none, err
 	}
-	return s.document(ctx, fresh, wanted)
+	return do(fresh)
 }
 
 // mayLogInAgain says whether a login could tell a refused token from a refused

@@ -4,6 +4,10 @@
 //
 //	testsum -- go test -json ./... -- go -C lab test -json ./...
 //
+// Commands run one after the other. What comes after --beside runs at the same
+// time as what comes before it: tests that wait and tests that compute take no
+// longer together than the longer of them alone.
+//
 // `go test` itself hides what was skipped and why, and says no total. A test
 // with subtests counts by its subtests. A package that does not build, or ends
 // without saying which test failed, counts as one failure, and so does a
@@ -20,21 +24,54 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"sync"
 )
 
 func main() {
-	commands := split(os.Args[1:])
-	if len(commands) == 0 {
-		fmt.Fprintln(os.Stderr, "usage: testsum -- go test -json ./... [-- go -C lab test -json ./...]")
+	lanes := lanes(os.Args[1:])
+	if len(lanes) == 0 {
+		fmt.Fprintln(os.Stderr, "usage: testsum -- go test -json ./... [-- go -C lab test -json ./...] [--beside -- go test -json ./slow]")
 		os.Exit(2)
 	}
-	sum := newSum(os.Getenv("CI") == "true")
-	for _, command := range commands {
-		follow(sum, command)
+	needLab := os.Getenv("CI") == "true"
+	sums := make([][]*Sum, len(lanes))
+	var running sync.WaitGroup
+	for i, commands := range lanes {
+		running.Go(func() {
+			for _, command := range commands {
+				sum := newSum(needLab)
+				follow(sum, command)
+				sums[i] = append(sums[i], sum)
+			}
+		})
 	}
-	fmt.Print(sum.Close())
-	if len(sum.failed) > 0 {
+	running.Wait()
+	total := newSum(needLab)
+	for _, sum := range slices.Concat(sums...) {
+		total.Join(sum)
+	}
+	fmt.Print(total.Close())
+	if len(total.failed) > 0 {
 		os.Exit(1)
+	}
+}
+
+// lanes cuts arguments at each "--beside" into what runs at the same time, and
+// that into commands.
+func lanes(args []string) [][][]string {
+	var lanes [][][]string
+	for {
+		next := slices.Index(args, "--beside")
+		if next < 0 {
+			next = len(args)
+		}
+		if commands := split(args[:next]); len(commands) > 0 {
+			lanes = append(lanes, commands)
+		}
+		if next == len(args) {
+			return lanes
+		}
+		args = args[next+1:]
 	}
 }
 
@@ -55,12 +92,10 @@ func split(args []string) [][]string {
 	return commands
 }
 
-// follow runs one command and adds its events, printing as they come what is
-// worth reading at once.
+// follow runs one command and adds its events to a sum of its own, printing as
+// they come what is worth reading at once.
 func follow(sum *Sum, command []string) {
-	before := len(sum.failed)
-	err := stream(sum, command)
-	if err != nil && len(sum.failed) == before {
+	if err := stream(sum, command); err != nil && len(sum.failed) == 0 {
 		fmt.Print(sum.FailCommand(command, err))
 	}
 }

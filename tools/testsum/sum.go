@@ -196,12 +196,25 @@ func (s *Sum) FailCommand(command []string, err error) string {
 	return fmt.Sprintf("FAIL  %s: %v\n", name, err)
 }
 
-// Close ends the sum and returns its last lines. A package that never ended
-// counts as failed.
-func (s *Sum) Close() string {
+// cutOff counts packages that never ended as failed.
+func (s *Sum) cutOff() {
 	for name := range s.packages {
 		s.failed = append(s.failed, name+" (never ended)")
 	}
+	clear(s.packages)
+}
+
+// Join ends another command's sum, and adds it.
+func (s *Sum) Join(other *Sum) {
+	other.cutOff()
+	s.passed += other.passed
+	s.failed = append(s.failed, other.failed...)
+	s.skipped = append(s.skipped, other.skipped...)
+}
+
+// Close ends the sum and returns its last lines.
+func (s *Sum) Close() string {
+	s.cutOff()
 	var text strings.Builder
 	for _, skip := range s.skipped {
 		fmt.Fprintf(&text, "skipped: %s: %s\n", skip.name, skip.reason)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -147,6 +148,29 @@ func TestACommandThatFailsByItselfIsAFailure(t *testing.T) {
 func TestArgumentsAreCutIntoCommands(t *testing.T) {
 	got := split([]string{"--", "go", "test", "--", "go", "-C", "lab"})
 	if len(got) != 2 || !slices.Equal(got[0], []string{"go", "test"}) || !slices.Equal(got[1], []string{"go", "-C", "lab"}) {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestWhatIsBesideRunsAtTheSameTime(t *testing.T) {
+	got := lanes([]string{"--", "a", "--", "b", "--beside", "--", "c", "--beside"})
+	want := [][][]string{{{"a"}, {"b"}}, {{"c"}}}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestSumsOfCommandsAreJoined(t *testing.T) {
+	total := newSum(false)
+	for _, events := range [][]Event{
+		{ended("TestA", "pass"), ended("TestB", "fail"), ended("", "fail")},
+		{ended("TestA", "pass"), ended("TestC", "skip"), ended("", "pass")},
+		{ended("TestD", "pass")}, // and never ended
+	} {
+		_, sum := sumOf(false, events...)
+		total.Join(sum)
+	}
+	if got := lastLine(total.Close()); got != "2 passed, 2 failed, 1 skipped" {
 		t.Errorf("got %q", got)
 	}
 }
