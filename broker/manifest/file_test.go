@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/privyseal/privyseal/broker/manifest"
 )
@@ -209,4 +210,23 @@ func FuzzFile(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestAFieldCountsOnlyAsItIsSpelt(t *testing.T) {
+	file, err := manifest.Parse([]byte(`{kind: Pod, apiVersion: v1, metadata: {name: web, Namespace: pay}, spec: {nodename: n}, status: {}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pod := &corev1.Pod{}
+	unknown, err := file.Objects[0].Into(pod)
+	if err != nil || len(unknown) != 2 || pod.Spec.NodeName != "" || pod.Name != "web" {
+		t.Errorf("it reads %v, and %v, %v", pod, unknown, err)
+	}
+	file, err = manifest.Parse([]byte(`{kind: Pod, apiVersion: v1, metadata: {name: 5}, spec: {}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := file.Objects[0].Into(pod); !errors.Is(err, manifest.ErrMalformed) || !strings.Contains(err.Error(), "metadata.name: want a string") {
+		t.Errorf("it says %v", err)
+	}
 }

@@ -11,6 +11,7 @@ import (
 
 	ssv1alpha1 "github.com/bitnami-labs/sealed-secrets/pkg/apis/sealedsecrets/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
+	kubejson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 )
 
@@ -100,6 +101,23 @@ func (o *Object) decode(into any) error {
 		return fmt.Errorf("%w: %s: %s", ErrMalformed, o, fieldOf(err))
 	}
 	return nil
+}
+
+// Into reads the object into a kind of Kubernetes as the API server would: a
+// field counts only as it is spelt. unknown are those that the kind does not
+// have, which an API server would drop, each as 'unknown field "spec.x"'. Errors
+// wrap ErrMalformed, name the object, and hold no value.
+func (o *Object) Into(kind any) (unknown []error, err error) {
+	raw, err := json.Marshal(o.Tree)
+	defer clear(raw)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrMalformed, o, err) // unreachable: it was read from a text
+	}
+	unknown, err = kubejson.UnmarshalStrict(raw, kind, kubejson.DisallowUnknownFields)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s: %s", ErrMalformed, o, fieldOf(err))
+	}
+	return unknown, nil
 }
 
 // fieldOf says which field is of the wrong type: the error itself may quote the

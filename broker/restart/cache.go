@@ -157,29 +157,37 @@ const (
 	indexAsks  = "privyseal.io/asks"
 )
 
-func addIndexes(ctx context.Context, indexer client.FieldIndexer) error {
-	readsOf := func(object client.Object) []string {
-		pod, is := object.(*corev1.Pod)
-		if !is {
-			return nil
-		}
-		return ReadsOf(&pod.Spec).names()
-	}
-	for _, index := range []struct {
-		of   client.Object
-		name string
-		by   client.IndexerFunc
-	}{
-		{&corev1.Pod{}, indexReads, readsOf},
+// index of the cache: objects of a kind, by what they give for a name.
+type index struct {
+	of   client.Object
+	name string
+	by   client.IndexerFunc
+}
+
+func indexes() []index {
+	return []index{
+		{&corev1.Pod{}, indexReads, readNames},
 		{&corev1.Pod{}, indexAsks, asksOf},
 		{&corev1.Pod{}, indexOwner, ownerUID},
 		{replicaSetMeta(), indexOwner, ownerUID},
-	} {
+	}
+}
+
+func addIndexes(ctx context.Context, indexer client.FieldIndexer) error {
+	for _, index := range indexes() {
 		if err := indexer.IndexField(ctx, index.of, index.name, index.by); err != nil {
 			return fmt.Errorf("indexing %T by %s: %w", index.of, index.name, err)
 		}
 	}
 	return nil
+}
+
+func readNames(object client.Object) []string {
+	pod, is := object.(*corev1.Pod)
+	if !is {
+		return nil
+	}
+	return ReadsOf(&pod.Spec).names()
 }
 
 func ownerUID(object client.Object) []string {

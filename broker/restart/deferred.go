@@ -10,6 +10,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/privyseal/privyseal/broker/v1alpha1"
 	"github.com/privyseal/privyseal/broker/waits"
 )
 
@@ -63,6 +64,23 @@ func (f Facts) passes(stale []Stale) string {
 	for _, one := range stale {
 		if reason := f.letsGo(one); one.Cause && reason != "" {
 			return reason
+		}
+	}
+	return ""
+}
+
+// Unnoted is a reason to go now that is given, on the workload or on the claim of
+// a target that it is stale for, and that no claim's status has noted yet: that
+// happens once the restart waits, and then it goes. "" where there is none.
+func (f Facts) Unnoted(stale []Stale) string {
+	if _, noted := f.goodUntil(); f.AskedNow != "" && !noted {
+		return f.AskedNow
+	}
+	for _, one := range stale {
+		of := f.Targets[one.Target]
+		noted := slices.ContainsFunc(of.RestartNow, func(n v1alpha1.RestartNow) bool { return n.Workload == "" && n.Reason == of.AskedNow })
+		if one.Cause && of.AskedNow != "" && !noted {
+			return of.AskedNow
 		}
 	}
 	return ""

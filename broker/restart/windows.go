@@ -27,11 +27,17 @@ const (
 	neverAgain = 24 * time.Hour
 )
 
-// hold is what windows keep back of a namespace's restarts now. Where it is not
-// known which environment the namespace is in, and some environment has windows
-// or bounds its restarts, they are kept back: a restart too late is made up for.
+// hold is what windows keep back of a namespace's restarts now.
 func (c *Controller) hold(ctx context.Context, namespace string) (waits.Hold, error) {
-	has, environments, err := c.gather.environments(ctx, namespace)
+	return c.gather.hold(ctx, c.calendars, namespace, c.config.Clock.Now())
+}
+
+// hold is what windows keep back of a namespace's restarts at an instant. Where
+// it is not known which environment the namespace is in, and some environment has
+// windows or bounds its restarts, they are kept back: a restart too late is made
+// up for.
+func (g gatherer) hold(ctx context.Context, known *calendars, namespace string, now time.Time) (waits.Hold, error) {
+	has, environments, err := g.environments(ctx, namespace)
 	if err != nil || !slices.ContainsFunc(environments, hasRules) {
 		return waits.Hold{}, err
 	}
@@ -42,7 +48,7 @@ func (c *Controller) hold(ctx context.Context, namespace string) (waits.Hold, er
 	if home == nil {
 		return waits.Hold{}, nil
 	}
-	return c.calendars.hold(home, c.config.Clock.Now()), nil
+	return known.hold(home, now), nil
 }
 
 func hasRules(e v1alpha1.Environment) bool { return len(e.Spec.Windows) > 0 || e.Spec.Restarts != nil }
@@ -93,7 +99,7 @@ func (c *calendars) hold(of *v1alpha1.Environment, now time.Time) waits.Hold {
 	known, met := c.known[of.Name]
 	if !met || !slices.Equal(known.windows, of.Spec.Windows) {
 		known = calendar{windows: slices.Clone(of.Spec.Windows)}
-		known.parsed, known.err = window.Parse(windowsOf(of))
+		known.parsed, known.err = window.Parse(WindowsOf(of))
 	}
 	if now.Before(known.from) || !now.Before(known.until) {
 		known.held, known.until = known.judge(of.Name, now)
@@ -129,7 +135,8 @@ func (c *calendars) unusable(of *v1alpha1.Environment, now time.Time) waits.Hold
 	return waits.Hold{}
 }
 
-func windowsOf(e *v1alpha1.Environment) []window.Window {
+// WindowsOf an environment, as package window takes them.
+func WindowsOf(e *v1alpha1.Environment) []window.Window {
 	windows := make([]window.Window, 0, len(e.Spec.Windows))
 	for _, w := range e.Spec.Windows {
 		windows = append(windows, window.Window{

@@ -57,23 +57,32 @@ type Verdict struct {
 
 // At judges an instant.
 func (c Calendar) At(at time.Time) Verdict {
+	open, by := c.decides(at)
+	switch {
+	case by >= 0 && open:
+		return Verdict{Open: true, Why: fmt.Sprintf("spec.windows[%d] is open now (%s)", by, c.windows[by])}
+	case by >= 0:
+		return Verdict{Why: fmt.Sprintf("spec.windows[%d] is a blackout now (%s)", by, c.windows[by])}
+	case !open:
+		return Verdict{Why: "none of the maintenance windows in spec.windows is open now"}
+	}
+	return Verdict{Open: true, Why: "no window of spec.windows forbids it now"}
+}
+
+// decides says whether restarts may happen at an instant, and by which window;
+// -1: by none.
+func (c Calendar) decides(at time.Time) (open bool, by int) {
 	inside := -1
 	for i, window := range c.windows {
 		if !window.holds(at) {
 			continue
 		}
 		if window.Kind == Blackout {
-			return Verdict{Why: fmt.Sprintf("spec.windows[%d] is a blackout now (%s)", i, window)}
+			return false, i
 		}
 		inside = i
 	}
-	switch {
-	case inside >= 0:
-		return Verdict{Open: true, Why: fmt.Sprintf("spec.windows[%d] is open now (%s)", inside, c.windows[inside])}
-	case c.maintenance:
-		return Verdict{Why: "none of the maintenance windows in spec.windows is open now"}
-	}
-	return Verdict{Open: true, Why: "no window of spec.windows forbids it now"}
+	return inside >= 0 || !c.maintenance, inside
 }
 
 // Opens is the first instant, from the one given on, at which restarts may

@@ -97,6 +97,10 @@ func (c *controller) cluster() (client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	return clientFor(access)
+}
+
+func clientFor(access *rest.Config) (client.Client, error) {
 	scheme, err := broker.Scheme()
 	if err != nil {
 		return nil, err

@@ -10,7 +10,6 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/privyseal/privyseal/broker"
 	"github.com/privyseal/privyseal/broker/recovery"
 	"github.com/privyseal/privyseal/broker/seal"
 )
@@ -48,15 +47,7 @@ func reach(kubeconfig string) (client.Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the kubeconfig (give --kubeconfig): %w", err)
 	}
-	scheme, err := broker.Scheme()
-	if err != nil {
-		return nil, err
-	}
-	made, err := client.New(access, client.Options{Scheme: scheme})
-	if err != nil {
-		return nil, fmt.Errorf("reaching the cluster: %w", err)
-	}
-	return made, nil
+	return clientFor(access)
 }
 
 // readRecoveryKeys reads the file that --key names.

@@ -70,6 +70,7 @@ func rootCommand() *cobra.Command {
 	root.RunE = func(command *cobra.Command, _ []string) error { return command.Help() }
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(serveCommand(), webhookCommand(), sealCommand(), unsealCommand(), resealCommand(), verifyCommand(), certCommand(), keysCommand(), statusCommand())
+	root.AddCommand(serveCommand(), webhookCommand(), sealCommand(), unsealCommand(), resealCommand(), verifyCommand(), certCommand(), keysCommand(), statusCommand(),
+		calendarCommand(), planCommand())
 	return root
 }

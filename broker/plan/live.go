@@ -1,0 +1,111 @@
+package plan
+
+import (
+	"context"
+	"fmt"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/privyseal/privyseal/broker/v1alpha1"
+)
+
+// Live is the cluster behind a reader, or one namespace of it; all of them
+// where namespace is empty. webhook names the MutatingWebhookConfiguration by
+// which pods get secrets. Whoever the reader asks as has to list, there, pods,
+// replicasets, deployments, statefulsets, daemonsets, poddisruptionbudgets,
+// secretclaims and secrets, of these and of replicasets the metadata only, to read namespaces, and to list
+// environments.
+func Live(ctx context.Context, reader client.Reader, namespace, webhook string) (*World, error) {
+	var objects []client.Object
+	for _, list := range []client.ObjectList{
+		&appsv1.DeploymentList{}, &appsv1.StatefulSetList{}, &appsv1.DaemonSetList{}, &corev1.PodList{},
+		metaList(appsv1.SchemeGroupVersion, "ReplicaSet"), metaList(corev1.SchemeGroupVersion, "Secret"),
+		&v1alpha1.SecretClaimList{}, &policyv1.PodDisruptionBudgetList{},
+	} {
+		more, err := listed(ctx, reader, list, client.InNamespace(namespace))
+		if err != nil {
+			return nil, err
+		}
+		objects = append(objects, more...)
+	}
+	environments, err := listed(ctx, reader, &v1alpha1.EnvironmentList{})
+	if err != nil {
+		return nil, fmt.Errorf("%w (they say when restarts may happen)", err)
+	}
+	namespaces, err := namespacesOf(ctx, reader, namespace)
+	if err != nil {
+		return nil, err
+	}
+	objects = append(append(objects, environments...), namespaces...)
+	configuration := &admissionregistrationv1.MutatingWebhookConfiguration{}
+	err = reader.Get(ctx, client.ObjectKey{Name: webhook}, configuration)
+	if err == nil {
+		objects = append(objects, configuration)
+	}
+	w, worldErr := newWorld(objects, webhook, where(namespace))
+	if worldErr == nil && client.IgnoreNotFound(err) != nil {
+		w.Notes = append(w.Notes, fmt.Sprintf("whether pods are replaced for a secret that they ask for and lack is not known: reading the webhook's configuration %s: %v", webhook, err))
+	}
+	return w, worldErr
+}
+
+func where(namespace string) string {
+	if namespace == "" {
+		return "in the cluster"
+	}
+	return "in namespace " + namespace
+}
+
+func metaList(version schema.GroupVersion, kind string) *metav1.PartialObjectMetadataList {
+	list := &metav1.PartialObjectMetadataList{}
+	list.SetGroupVersionKind(version.WithKind(kind + "List"))
+	return list
+}
+
+func listed(ctx context.Context, reader client.Reader, list client.ObjectList, options ...client.ListOption) ([]client.Object, error) {
+	if err := reader.List(ctx, list, options...); err != nil {
+		return nil, fmt.Errorf("gathering what a plan is made from: %w", err)
+	}
+	items, err := meta.ExtractList(list)
+	if err != nil {
+		return nil, fmt.Errorf("gathering what a plan is made from: %w", err)
+	}
+	objects := make([]client.Object, 0, len(items))
+	for _, item := range items {
+		object, is := item.(client.Object)
+		if !is {
+			return nil, fmt.Errorf("gathering what a plan is made from: %T is no object", item) // unreachable: lists hold objects
+		}
+		if partial, isMeta := object.(*metav1.PartialObjectMetadata); isMeta {
+			partial.SetGroupVersionKind(itemKind(list))
+		}
+		objects = append(objects, object)
+	}
+	return objects, nil
+}
+
+// itemKind of a list of metadata, whose items need not say it.
+func itemKind(list client.ObjectList) schema.GroupVersionKind {
+	kind := list.GetObjectKind().GroupVersionKind()
+	kind.Kind = kind.Kind[:len(kind.Kind)-len("List")]
+	return kind
+}
+
+func namespacesOf(ctx context.Context, reader client.Reader, namespace string) ([]client.Object, error) {
+	if namespace == "" {
+		return listed(ctx, reader, metaList(corev1.SchemeGroupVersion, "Namespace"))
+	}
+	in := &metav1.PartialObjectMetadata{}
+	in.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
+	if err := reader.Get(ctx, client.ObjectKey{Name: namespace}, in); err != nil {
+		return nil, fmt.Errorf("looking up namespace %s: %w", namespace, err)
+	}
+	return []client.Object{in}, nil
+}
