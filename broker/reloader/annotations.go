@@ -17,10 +17,9 @@ const (
 	Match  = domain + "match"
 )
 
-// Annotations on a workload that say how it is restarted.
+// Annotations on a Deployment that say how it is restarted.
 const (
-	RolloutStrategy = domain + "rollout-strategy"
-	PausePeriod     = "deployment." + domain + "pause-period"
+	PausePeriod = "deployment." + domain + "pause-period"
 	// PausedAt is written beside spec.paused, and says who paused and when.
 	PausedAt = "deployment." + domain + "paused-at"
 )

@@ -195,7 +195,7 @@ func (c *Controller) Reconcile(ctx context.Context, w Workload) (reconcile.Resul
 		return reconcile.Result{}, err
 	}
 	c.tellLacks(w, s, facts, decision)
-	c.tellProblem(w, s, facts.Misread)
+	c.tellProblem(w, s, errors.Join(facts.Misread, facts.unheard(decision)))
 	var next time.Duration
 	if between := len(facts.Pods) == 0 && s.wantsPods; !between {
 		next = c.tell(w, standings(facts, decision))

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/privyseal/privyseal/broker/annotation"
 	"github.com/privyseal/privyseal/broker/foreign"
 	"github.com/privyseal/privyseal/broker/reloader"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
@@ -203,4 +204,14 @@ func (f *Facts) addAs(name, read string, not map[string]bool) {
 	for _, pod := range f.Pods {
 		add(pod.Reads)
 	}
+}
+
+// unheard says that there is a reason to restart now and no claim that could note
+// it: only what is not ours waits.
+func (f Facts) unheard(decision Decision) error {
+	ours := slices.ContainsFunc(decision.Stale, func(s Stale) bool { return !foreign.IsTarget(s.Target) })
+	if !decision.Deferred || f.AskedNow == "" || ours || len(decision.Stale) == 0 {
+		return nil
+	}
+	return fmt.Errorf("annotation %s has no effect here: only Secrets and ConfigMaps that are not Privyseal's have changed; to restart before the windows open, use kubectl rollout restart", annotation.RestartNow)
 }

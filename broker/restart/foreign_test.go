@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/privyseal/privyseal/broker/annotation"
 	"github.com/privyseal/privyseal/broker/foreign"
 	"github.com/privyseal/privyseal/broker/reloader"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
@@ -405,8 +406,12 @@ func whatIsNotOursWaitsForWindows(c *cluster) {
 	if requests := c.requests(); len(requests) > 0 {
 		c.Fatal("in the blackout it sends", requests)
 	}
+	c.says(&appsv1.Deployment{ObjectMeta: c.meta("web")}, map[string]string{annotation.RestartNow: "in a hurry"})
+	c.until("it is told that this is not heard", func() bool {
+		return strings.Contains(strings.Join(c.notes("web"), "\n"), "annotation "+annotation.RestartNow+" has no effect here")
+	})
 	c.opened()
-	c.looks("web", "1 configmap/settings=N,secret/db=N")
+	c.looks("web", "2 configmap/settings=N,secret/db=N")
 	c.allDealtWith()
 	if diff := cmp.Diff([]string{"PATCH web"}, c.requests()); diff != "" {
 		c.Error(diff)

@@ -48,14 +48,3 @@ func TestAPauseIsReadOffTheDeployment(t *testing.T) {
 		}
 	}
 }
-
-func TestARolloutIsRestartedByItsStrategy(t *testing.T) {
-	for value, want := range map[string]reloader.Strategy{
-		"": reloader.ByTemplate, "rollout": reloader.ByTemplate, "restart": reloader.ByRestartAt, "both": reloader.ByTemplate,
-	} {
-		got, err := reloader.StrategyOf(notes{reloader.RolloutStrategy: value})
-		if got != want || (err != nil) != (value == "both") {
-			t.Errorf("%q: got %s, %v", value, got, err)
-		}
-	}
-}

@@ -5,30 +5,6 @@ import (
 	"time"
 )
 
-// Strategy by which an Argo Rollout is restarted.
-type Strategy string
-
-// The strategies.
-const (
-	// ByTemplate gives it another template, whose steps it then goes through.
-	ByTemplate Strategy = "rollout"
-	// ByRestartAt has it replace its pods.
-	ByRestartAt Strategy = "restart"
-)
-
-// StrategyOf reads RolloutStrategy off an Argo Rollout. The error says what is
-// wrong with it; then the default holds, which is ByTemplate.
-func StrategyOf(annotations map[string]string) (Strategy, error) {
-	switch value := Strategy(annotations[RolloutStrategy]); value {
-	case "", ByTemplate:
-		return ByTemplate, nil
-	case ByRestartAt:
-		return ByRestartAt, nil
-	default:
-		return ByTemplate, fmt.Errorf("annotation %s: %q is taken for %q; write %q or %q", RolloutStrategy, value, ByTemplate, ByTemplate, ByRestartAt)
-	}
-}
-
 // PauseOf reads PausePeriod off a Deployment: how long it is paused once a
 // change has given it another template, so that later changes are in the same
 // rollout; 0: it is not. The error says what is wrong with it; then it is not
