@@ -96,6 +96,8 @@ func TestSequences(t *testing.T) {
 		"":                       {},
 		"db=0":                   {"db": 0},
 		"db=1763800000,tls.ca=0": {"tls.ca": 0, "db": 1763800000},
+
+		"configmap/db=3,db=1,secret/db=2": {"db": 1, "secret/db": 2, "configmap/db": 3},
 	} {
 		if got := annotation.FormatSequences(sequences); got != text {
 			t.Errorf("%v is written %q, not %q", sequences, got, text)
@@ -108,6 +110,7 @@ func TestSequences(t *testing.T) {
 		"no number": "db", "no target": "=1", "a negative": "db=-1", "a sign": "db=+1", "leading zeros": "db=01",
 		"a blank": "db=1, tls=1", "one target twice": "db=1,db=2", "a trailing comma": "db=1,",
 		"more than 63 bits": "db=9223372036854775808", "no name of a Secret": "DB=1",
+		"a kind that is not watched": "pod/db=1", "a kind without a name": "secret/=1", "two kinds": "secret/secret/db=1",
 	} {
 		if got, err := annotation.ParseSequences(text); err == nil {
 			t.Errorf("%s is read: %v", sentence, got)
