@@ -29,7 +29,7 @@ require github.com/robfig/cron/v3 v3.0.1
 require github.com/Masterminds/sprig/v3 v3.3.0
 
 // Sealing: the kind SealedSecret, from the newest Sealed Secrets that still has
-// this path, and the fingerprints of keys.
+// this path, and the fingerprints of keys. Rotation: keys for SSH.
 require (
 	github.com/bitnami-labs/sealed-secrets v0.36.6
 	golang.org/x/crypto v0.57.0

@@ -24,17 +24,19 @@ var levels = [][]string{
 	{"broker"},
 	{"broker/plan"},
 	{"broker/claim", "broker/inject", "broker/restart", "broker/store", "broker/copies", "broker/sealedsecret", "broker/kubeseal"},
-	{"broker/home"},
-	{"broker/target", "broker/template", "broker/environment", "broker/address", "broker/annotation", "broker/variables", "broker/certs", "broker/sealingkey", "broker/repository", "broker/recovery", "broker/window", "broker/waits", "broker/statuses",
+	{"broker/home", "broker/foreign"},
+	{"broker/target", "broker/template", "broker/environment", "broker/address", "broker/annotation", "broker/variables", "broker/certs", "broker/sealingkey", "broker/repository", "broker/recovery", "broker/window", "broker/waits", "broker/statuses", "broker/reloader",
+		"rotation", "rotation/generate",
 		"providers/vault", "providers/memory", "providers/providertest"},
-	{"broker/installkey", "broker/manifest"},
-	{"broker/seal"},
+	{"broker/installkey", "broker/manifest", "rotation/schedule"},
+	{"broker/seal", "rotation/schedule/scheduletest"},
 	{"providers", "broker/v1alpha1"},
 }
 
 // withoutKubernetes are the packages that can be read, tested and fuzzed
 // without knowing what a cluster is.
-var withoutKubernetes = []string{"providers", "providers/vault", "providers/memory", "providers/providertest", "broker/address", "broker/template", "broker/seal", "broker/repository", "broker/window", "broker/waits"}
+var withoutKubernetes = []string{"providers", "providers/vault", "providers/memory", "providers/providertest", "broker/address", "broker/template", "broker/seal", "broker/repository", "broker/window", "broker/waits", "broker/reloader",
+	"rotation", "rotation/generate", "rotation/schedule"}
 
 type listed struct {
 	ImportPath string
@@ -121,9 +123,10 @@ var rules = []struct {
 		[]string{"providers/providertest"}},
 	{"digests of values are keyed: only the install key's package makes them",
 		regexp.MustCompile(`"(crypto/sha1|crypto/sha256|crypto/sha512|crypto/md5|hash/fnv|hash/crc32|hash/maphash)"`),
-		// claim: a phase made of a UID; annotation: a name made of a path; seal:
-		// OAEP's hash, and ids of public keys.
-		[]string{"broker/installkey", "broker/claim/schedule.go", "broker/annotation/request.go", "broker/brokertest",
+		// claim: a phase made of a UID; schedule: a delay made of a name and a
+		// date; annotation: a name made of a path; seal: OAEP's hash, and ids of
+		// public keys.
+		[]string{"broker/installkey", "broker/claim/schedule.go", "rotation/schedule/delay.go", "broker/annotation/request.go", "broker/brokertest",
 			"broker/seal/v1.go", "broker/seal/keys.go"}},
 	{"a folder is named after what it holds", regexp.MustCompile(`(?m)^package (util|utils|common|helpers|pkg|misc)$`), nil},
 }

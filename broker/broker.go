@@ -77,6 +77,10 @@ type Config struct {
 	// once for changed secrets. 0: any number.
 	MaxConcurrentRestarts int
 
+	// Reloader says whether workloads are restarted as Reloader's annotations ask.
+	// The zero value: they are not.
+	Reloader Reloader
+
 	// MetricsAddress to serve metrics on. Empty: not at all.
 	MetricsAddress string
 
@@ -162,6 +166,7 @@ func cacheOptions(namespaces []string) cache.Options {
 	}
 	options.ByObject[&ssv1alpha1.SealedSecret{}] = cache.ByObject{Transform: sealedsecret.Keep}
 	options.ByObject[&corev1.Secret{}] = cache.ByObject{Transform: restart.KeepMetadata}
+	options.ByObject[&corev1.ConfigMap{}] = cache.ByObject{Transform: restart.KeepMetadata}
 	// The daemon may see no other.
 	options.ByObject[&admissionregistrationv1.MutatingWebhookConfiguration{}] = cache.ByObject{
 		Field: fields.OneTermEqualSelector("metadata.name", WebhookConfiguration),
@@ -201,9 +206,13 @@ func wire(ctx context.Context, mgr manager.Manager, config Config) error {
 			}()
 		}
 	}
+	keys := installkey.NewKeeper(installkey.Config{
+		Reader: mgr.GetAPIReader(), Writer: mgr.GetClient(), Namespace: config.Namespace,
+	})
 	restarts := restart.New(restart.Config{
 		Clock: config.Clock, Registerer: metrics.Registry, Webhook: WebhookConfiguration, Settled: again,
 		MaxConcurrent: config.MaxConcurrentRestarts,
+		Foreign:       config.Reloader.keeper(mgr, keys, config.Clock), Reloader: config.Reloader.Options,
 	})
 	if err := restarts.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("setting up restarts: %w", err)
@@ -221,9 +230,6 @@ func wire(ctx context.Context, mgr manager.Manager, config Config) error {
 		}
 	}
 
-	keys := installkey.NewKeeper(installkey.Config{
-		Reader: mgr.GetAPIReader(), Writer: mgr.GetClient(), Namespace: config.Namespace,
-	})
 	writer := target.NewWriter(target.Config{
 		Metadata: mgr.GetCache(), Live: mgr.GetAPIReader(), Writer: mgr.GetClient(),
 		Keys: keys, Clock: config.Clock, DaemonNamespace: config.Namespace,

@@ -42,7 +42,7 @@ func ParseSequences(text string) (map[string]int64, error) {
 		if err != nil || strconv.FormatInt(sequence, 10) != digits || sequence < 0 {
 			return nil, fmt.Errorf("reading sequences: %s is not target=number", show(item))
 		}
-		if len(validation.IsDNS1123Subdomain(target)) > 0 {
+		if !isTarget(target) {
 			return nil, fmt.Errorf("reading sequences: %s is no name of a Secret", show(target))
 		}
 		if _, twice := sequences[target]; twice {
@@ -51,4 +51,14 @@ func ParseSequences(text string) (map[string]int64, error) {
 		sequences[target] = sequence
 	}
 	return sequences, nil
+}
+
+// isTarget says whether a name is a Secret's, or that of something that is not
+// ours with its kind before it: "configmap/settings".
+func isTarget(target string) bool {
+	kind, name, foreign := strings.Cut(target, "/")
+	if !foreign {
+		name = target
+	}
+	return len(validation.IsDNS1123Subdomain(name)) == 0 && (!foreign || kind == "secret" || kind == "configmap")
 }

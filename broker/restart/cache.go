@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/privyseal/privyseal/broker/reloader"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
 )
 
@@ -24,7 +25,7 @@ import (
 //
 // Secrets are read as metadata and are not among them: their owner is the
 // claim's controller, and of a Secret this package needs no more than our own
-// labels and annotations.
+// labels and annotations, and Reloader's.
 func ByObject() map[client.Object]cache.ByObject {
 	return map[client.Object]cache.ByObject{
 		&corev1.Pod{}:         {Transform: KeepPod},
@@ -52,6 +53,7 @@ func KeepPod(object any) (any, error) {
 		Spec:       ReadsOf(&pod.Spec).spec(),
 		Status:     keepReady(pod),
 	}
+	kept.Annotations = keepOurs(pod.Annotations) // what else its template says is read off the workload
 	kept.Spec.Containers = append(kept.Spec.Containers, keepVariables(&pod.Spec)...)
 	kept.Spec.Volumes = keepVolumes(&pod.Spec)
 	keepHash(&pod.ObjectMeta, &kept.ObjectMeta)
@@ -97,7 +99,7 @@ func KeepWorkload(object any) (any, error) {
 
 func keepTemplate(template *corev1.PodTemplateSpec) corev1.PodTemplateSpec {
 	return corev1.PodTemplateSpec{
-		ObjectMeta: metav1.ObjectMeta{Labels: template.Labels, Annotations: keepOurs(template.Annotations)},
+		ObjectMeta: metav1.ObjectMeta{Labels: template.Labels, Annotations: keepRead(template.Annotations)},
 		Spec:       ReadsOf(&template.Spec).spec(),
 	}
 }
@@ -119,22 +121,31 @@ func keepMeta(meta *metav1.ObjectMeta) metav1.ObjectMeta {
 		DeletionTimestamp: meta.DeletionTimestamp,
 		OwnerReferences:   meta.OwnerReferences,
 		Labels:            keepOurs(meta.Labels),
-		Annotations:       keepOurs(meta.Annotations),
+		Annotations:       keepRead(meta.Annotations),
 	}
 }
 
 // keepOurs leaves what is under privyseal.io/.
-func keepOurs(all map[string]string) map[string]string {
-	var ours map[string]string
+func keepOurs(all map[string]string) map[string]string { return keep(all, isOurs) }
+
+// keepRead leaves the annotations that are ours or Reloader's.
+func keepRead(all map[string]string) map[string]string {
+	return keep(all, func(key string) bool { return isOurs(key) || reloader.Reads(key) })
+}
+
+func isOurs(key string) bool { return strings.HasPrefix(key, v1alpha1.Group+"/") }
+
+func keep(all map[string]string, wanted func(key string) bool) map[string]string {
+	var kept map[string]string
 	for key, value := range all {
-		if strings.HasPrefix(key, v1alpha1.Group+"/") {
-			if ours == nil {
-				ours = map[string]string{}
+		if wanted(key) {
+			if kept == nil {
+				kept = map[string]string{}
 			}
-			ours[key] = value
+			kept[key] = value
 		}
 	}
-	return ours
+	return kept
 }
 
 // Indexes of the cache: the pods that read a Secret, by its name; pods and
@@ -155,7 +166,7 @@ type index struct {
 
 func indexes() []index {
 	return []index{
-		{&corev1.Pod{}, indexReads, secretsOf},
+		{&corev1.Pod{}, indexReads, readBy},
 		{&corev1.Pod{}, indexAsks, asksOf},
 		{&corev1.Pod{}, indexOwner, ownerUID},
 		{replicaSetMeta(), indexOwner, ownerUID},
@@ -171,12 +182,12 @@ func addIndexes(ctx context.Context, indexer client.FieldIndexer) error {
 	return nil
 }
 
-func secretsOf(object client.Object) []string {
+func readBy(object client.Object) []string {
 	pod, is := object.(*corev1.Pod)
 	if !is {
 		return nil
 	}
-	return ReadsOf(&pod.Spec).secrets()
+	return ReadsOf(&pod.Spec).names()
 }
 
 func ownerUID(object client.Object) []string {

@@ -27,6 +27,9 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/privyseal/privyseal/broker/brokertest"
+	"github.com/privyseal/privyseal/broker/foreign"
+	"github.com/privyseal/privyseal/broker/installkey"
+	"github.com/privyseal/privyseal/broker/reloader"
 	"github.com/privyseal/privyseal/broker/restart"
 	"github.com/privyseal/privyseal/broker/target"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
@@ -45,6 +48,9 @@ type cluster struct {
 	hook      *admissionregistrationv1.MutatingWebhookConfiguration // nil: none
 	clock     clock.PassiveClock                                    // nil: the wall clock
 	metrics   *prometheus.Registry                                  // of the daemon that was started last
+
+	reloader *reloader.Options // nil: its annotations are not read
+	tick     int               // of allDealtWith
 
 	mu      sync.Mutex
 	settled []string // what Settled told, with the counts at that moment
@@ -183,11 +189,19 @@ func (c *cluster) deployment(name string, parts ...part) *appsv1.Deployment {
 
 func (c *cluster) annotated(name string, annotations map[string]string, parts ...part) *appsv1.Deployment {
 	c.Helper()
+	return c.deploy(name, nil, annotations, parts...)
+}
+
+// deploy makes a Deployment with two pods, with annotations of its own and of
+// its template's.
+func (c *cluster) deploy(name string, own, annotations map[string]string, parts ...part) *appsv1.Deployment {
+	c.Helper()
 	deployment := &appsv1.Deployment{ObjectMeta: c.meta(name), Spec: appsv1.DeploymentSpec{
 		Replicas: new(int32(2)),
 		Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": name}},
 		Template: podTemplate(name, annotations, parts),
 	}}
+	deployment.Annotations = own
 	c.must(c.client.Create(c.Context(), deployment))
 	c.rollout(name)
 	return deployment
@@ -287,7 +301,7 @@ func (c *cluster) daemon() daemon {
 		webhook = c.hook.Name
 	}
 	c.metrics = prometheus.NewRegistry()
-	controller = restart.New(restart.Config{Webhook: webhook, Clock: c.clock, Registerer: c.metrics, Settled: func(target types.NamespacedName) {
+	options := restart.Config{Webhook: webhook, Clock: c.clock, Registerer: c.metrics, Settled: func(target types.NamespacedName) {
 		counts, err := controller.Consumers(context.WithoutCancel(c.Context()), target)
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -295,7 +309,11 @@ func (c *cluster) daemon() daemon {
 		if err != nil {
 			c.Error(err)
 		}
-	}})
+	}}
+	if c.reloader != nil {
+		options.Reloader, options.Foreign = *c.reloader, c.keeper(mgr)
+	}
+	controller = restart.New(options)
 	c.must(controller.SetupWithManager(mgr))
 	ctx, cancel := context.WithCancel(c.Context())
 	ended := make(chan error, 1)
@@ -308,6 +326,12 @@ func (c *cluster) daemon() daemon {
 	})
 	c.Cleanup(stop)
 	return daemon{controller, stop}
+}
+
+// keeper remembers what is not ours, for a daemon.
+func (c *cluster) keeper(mgr manager.Manager) *foreign.Keeper {
+	return foreign.New(foreign.Config{Live: mgr.GetAPIReader(), Writer: mgr.GetClient(), Keys: installkey.NewKeeper(installkey.Config{
+		Reader: mgr.GetAPIReader(), Writer: mgr.GetClient(), Namespace: c.namespace})})
 }
 
 // counting notes what a daemon changes in workloads.

@@ -25,6 +25,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/privyseal/privyseal/broker/annotation"
+	"github.com/privyseal/privyseal/broker/foreign"
+	"github.com/privyseal/privyseal/broker/reloader"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
 	"github.com/privyseal/privyseal/broker/waits"
 )
@@ -69,6 +71,13 @@ type Config struct {
 	// Registerer takes the metrics, once: give each Controller its own, or
 	// none. Nil: no metrics.
 	Registerer prometheus.Registerer
+
+	// Foreign remembers Secrets and ConfigMaps of others, for which workloads are
+	// restarted that ask for it by Reloader's annotations. Nil: nobody is.
+	Foreign *foreign.Keeper
+
+	// Reloader are the options with which those annotations are read.
+	Reloader reloader.Options
 
 	// Workers is how many workloads are looked at at once. 0: 8.
 	Workers int
@@ -128,7 +137,7 @@ func (c *Controller) SetupWithManager(mgr manager.Manager) error {
 	if err := c.metrics.register(c.config.Registerer); err != nil {
 		return fmt.Errorf("registering the metrics of restarts: %w", err)
 	}
-	c.gather = gatherer{mgr.GetCache(), c.config.Webhook}
+	c.gather = newGatherer(mgr.GetCache(), c.config)
 	c.client, c.live = mgr.GetClient(), mgr.GetAPIReader()
 	c.events = mgr.GetEventRecorder(name)
 	b := builder.TypedControllerManagedBy[Workload](mgr).Named(name).
@@ -139,6 +148,11 @@ func (c *Controller) SetupWithManager(mgr manager.Manager) error {
 	}
 	if err := b.Complete(c); err != nil {
 		return fmt.Errorf("setting up %s: %w", name, err)
+	}
+	if c.config.Foreign != nil {
+		if err := (&foreigners{c}).setup(mgr); err != nil {
+			return err
+		}
 	}
 	status := &windowsStatus{client: mgr.GetClient(), calendars: c.calendars, clock: c.config.Clock}
 	return status.setup(mgr)
@@ -160,6 +174,7 @@ func (c *Controller) Reconcile(ctx context.Context, w Workload) (reconcile.Resul
 		c.tell(w, nil)
 		c.without.note(w, standing{})
 		c.deferrals.note(w, deferral{})
+		c.gather.selections.forget(w)
 		c.turns.leave(w)
 		return reconcile.Result{}, c.watchRollout(ctx, w, standpoint{})
 	}
@@ -180,6 +195,7 @@ func (c *Controller) Reconcile(ctx context.Context, w Workload) (reconcile.Resul
 		return reconcile.Result{}, err
 	}
 	c.tellLacks(w, s, facts, decision)
+	c.tellProblem(w, s, facts.Misread)
 	var next time.Duration
 	if between := len(facts.Pods) == 0 && s.wantsPods; !between {
 		next = c.tell(w, standings(facts, decision))
@@ -190,6 +206,11 @@ func (c *Controller) Reconcile(ctx context.Context, w Workload) (reconcile.Resul
 			return reconcile.Result{}, err
 		}
 	}
+	goesOn, err := c.resume(ctx, w, s)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	wait = sooner(wait, goesOn)
 	if decision.Injection == InjectionWaits {
 		wait = sooner(wait, askAgain)
 	}
@@ -261,12 +282,17 @@ func forbidden(cause waits.Cause) string {
 // they settle. It says when to look again; 0: when something happens.
 func (c *Controller) tell(w Workload, standings map[string]Standing) time.Duration {
 	settled, next := c.ledger.note(w, standings)
-	if c.config.Settled != nil {
-		for _, target := range settled {
-			c.config.Settled(target)
-		}
+	for _, target := range settled {
+		c.settled(target)
 	}
 	return next
+}
+
+// settled tells of a target, if it is one that somebody counts for.
+func (c *Controller) settled(target types.NamespacedName) {
+	if c.config.Settled != nil && !foreign.IsTarget(target.Name) {
+		c.config.Settled(target)
+	}
 }
 
 // standings of a workload to each target that its live pods read.

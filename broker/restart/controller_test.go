@@ -23,8 +23,9 @@ import (
 
 func TestOnARealAPIServer(t *testing.T) {
 	access := brokertest.APIServer(t)
+	// Alone, since two of its changes have to come within one quiet period.
+	t.Run("one change is one patch", func(t *testing.T) { oneChangeIsOnePatch(newCluster(t, access)) })
 	for name, test := range map[string]func(*cluster){
-		"one change is one patch":                       oneChangeIsOnePatch,
 		"a merged target is a target":                   aMergedTargetIsATarget,
 		"counts move twice for a change":                countsMoveTwiceForAChange,
 		"every kind is restarted that is to be":         everyKindIsRestartedThatIsToBe,
@@ -32,6 +33,15 @@ func TestOnARealAPIServer(t *testing.T) {
 		"pods that lack their secret are replaced once": podsThatLackTheirSecretAreReplacedOnce,
 		"without a webhook nobody is replaced":          withoutAWebhookNobodyIsReplaced,
 		"variables that collide are found":              variablesThatCollideAreFound,
+
+		"what is not ours is one patch for one change":         whatIsNotOursIsOnePatchForOneChange,
+		"what is seen first is no change":                      whatIsSeenFirstIsNoChange,
+		"what Reloader left restarts nobody":                   whatReloaderLeftRestartsNobody,
+		"what is ours is restarted for by its own history":     whatIsOursIsRestartedForByItsOwnHistory,
+		"what has no effect is told":                           whatHasNoEffectIsTold,
+		"without the option Reloader's annotations are silent": withoutTheOptionReloadersAnnotationsAreNotRead,
+		"a pause is one rollout and ends":                      aPauseIsOneRolloutAndEnds,
+		"what is not ours waits for windows":                   whatIsNotOursWaitsForWindows,
 
 		"what changes in a blackout is one patch at its end": whatChangesInABlackoutIsOnePatchAtItsEnd,
 		"other windows let go what waits":                    otherWindowsLetGoWhatWaits,

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/privyseal/privyseal/broker/foreign"
 	"github.com/privyseal/privyseal/broker/target"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
 	"github.com/privyseal/privyseal/broker/waits"
@@ -28,7 +29,8 @@ type Facts struct {
 	// what is there now.
 	Pods []Pod
 	// Targets holds those that are ours, among the Secrets that pods and
-	// template read, by name. Other Secrets are not judged.
+	// template read, by name, and those of others that Reloader's annotations
+	// select, by their names in package foreign. Other Secrets are not judged.
 	Targets map[string]Target
 	// Held says what keeps the workload from replacing its pods once its
 	// template is patched; empty, as Rolling, where nothing does.
@@ -46,6 +48,8 @@ type Facts struct {
 	Hold waits.Hold
 	// Turn is what else keeps this one back now: the environment's restarts.
 	Turn waits.Hold
+	// Misread is what has no effect of Reloader's annotations; nil: nothing.
+	Misread error
 }
 
 // Pod is one live pod of the workload.
@@ -246,7 +250,7 @@ func (f Facts) staleKeys(name string) []string {
 	var keys []string
 	for _, pod := range f.Pods {
 		if reads, reading := pod.Reads[name]; reading {
-			keys = append(keys, f.Targets[name].Revisions.StaleKeys(pod.Evidence.Of(name), counting(reads))...)
+			keys = append(keys, f.Targets[name].Revisions.StaleKeys(pod.Evidence.Of(name), counting(name, reads))...)
 		}
 	}
 	slices.Sort(keys)
@@ -255,8 +259,12 @@ func (f Facts) staleKeys(name string) []string {
 
 // counting are the keys read that a pod can be stale for. A rotation leaves
 // the value before under <key>_previous for those who still need it; that it
-// comes and goes is nobody's cause to restart.
-func counting(reads Keys) func(key string) bool {
+// comes and goes is nobody's cause to restart. What is not ours is not rotated
+// by us either.
+func counting(target string, reads Keys) func(key string) bool {
+	if foreign.IsTarget(target) {
+		return reads.Has
+	}
 	return func(key string) bool { return reads.Has(key) && !strings.HasSuffix(key, "_previous") }
 }
 
@@ -275,8 +283,12 @@ func (f Facts) covering() map[string]int64 {
 		for name := range reads {
 			restarted, named := f.RestartedFor[name]
 			known, ours := f.Targets[name]
+			next := max(restarted, known.Revisions.Sequence())
+			if foreign.IsTarget(name) && next == 0 {
+				continue // it has not changed since it is watched, and most never do
+			}
 			if named || ours {
-				line[name] = max(restarted, known.Revisions.Sequence())
+				line[name] = next
 			}
 		}
 	}

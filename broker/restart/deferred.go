@@ -120,9 +120,9 @@ func (c *Controller) defers(w Workload, facts Facts, decision Decision) time.Dur
 	}
 	hold := decision.Hold
 	asked := c.deferrals.note(w, deferral{facts.Turn, queueName{hold.Environment, hold.Cause}, facts.since(decision.Stale), facts.AskedNow})
-	if _, noted := facts.goodUntil(); asked && !noted && c.config.Settled != nil {
+	if _, noted := facts.goodUntil(); asked && !noted {
 		for _, stale := range decision.Stale {
-			c.config.Settled(types.NamespacedName{Namespace: w.Namespace, Name: stale.Target})
+			c.settled(types.NamespacedName{Namespace: w.Namespace, Name: stale.Target})
 		}
 	}
 	again := lookAtWindows

@@ -30,6 +30,12 @@
 // first, the patch is not made. The workload stays stale, and is patched when it
 // is looked at after they open, or when its turn has come.
 //
+// Secrets and ConfigMaps of others, which Reloader's annotations have a workload
+// restarted for, are targets as well. Their histories are kept beside them
+// (package foreign), and they are called secret/db and configmap/settings in the
+// line, as no Secret of ours can be called. What of them is looked at, and what is
+// not, the foreigners see to; how it is judged is the same for all.
+//
 // Left alone are Jobs and CronJobs, whose next run reads the new value, and
 // pods without a controller, which nobody would make again.
 //
@@ -48,6 +54,10 @@
 //	privyseal.io  environments                           get, list, watch
 //	privyseal.io  environments/status                    patch
 //	events.k8s.io events                                 create, patch
+//
+// where Config.Foreign is given, what package foreign needs and
+//
+//	""           configmaps                               get, list, watch (metadata only)
 //
 // and, where Config.Webhook is given,
 //

@@ -17,7 +17,7 @@ import (
 // given, and what it does goes to the API server given.
 func NewOn(config Config, cache client.Reader, server client.Client) *Controller {
 	c := New(config)
-	c.gather, c.client, c.live, c.events = gatherer{cache, config.Webhook}, server, server, &events.FakeRecorder{}
+	c.gather, c.client, c.live, c.events = newGatherer(cache, config), server, server, &events.FakeRecorder{}
 	return c
 }
 
@@ -29,14 +29,14 @@ func AddIndexes(ctx context.Context, indexer client.FieldIndexer) error {
 // PatchFor is the patch that restarts a workload as it was read.
 func PatchFor(object client.Object, line map[string]int64) (client.Patch, error) {
 	s, err := shapeOf(object)
-	return patchFor(s, line, ""), err
+	return patchFor(s, line, "", ""), err
 }
 
 // InjectionPatch is the patch that restarts a workload as it was read for pods
 // that lack a secret.
 func InjectionPatch(object client.Object, line map[string]int64, injectedFor string) (client.Patch, error) {
 	s, err := shapeOf(object)
-	return patchFor(s, line, injectedFor), err
+	return patchFor(s, line, injectedFor, ""), err
 }
 
 // Holding says what keeps a workload from replacing its pods.

@@ -9,12 +9,15 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/privyseal/privyseal/broker/annotation"
+	"github.com/privyseal/privyseal/broker/foreign"
 	"github.com/privyseal/privyseal/broker/target"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
 )
@@ -25,6 +28,13 @@ type gatherer struct {
 	cache client.Reader
 	// webhook is the name of the webhook's configuration; "" for none.
 	webhook string
+	// foreign remembers what is not ours; nil: nobody is restarted for it.
+	foreign    *foreign.Keeper
+	selections *selections
+}
+
+func newGatherer(from client.Reader, config Config) gatherer {
+	return gatherer{cache: from, webhook: config.Webhook, foreign: config.Foreign, selections: newSelections(config.Reloader)}
 }
 
 // workload is the workload as the cache shows it; the error says NotFound for
@@ -61,6 +71,9 @@ func (g gatherer) facts(ctx context.Context, w Workload, s shape) (Facts, error)
 		}
 	}
 	facts := s.facts(w, pods, targets)
+	if facts.Misread, err = g.addForeign(ctx, w, s, &facts); err != nil {
+		return Facts{}, err
+	}
 	facts.keepAsked(s.template.Annotations)
 	if !facts.lacking() {
 		return facts, nil
@@ -155,6 +168,26 @@ func parse(ctx context.Context, name types.NamespacedName, history string) (revi
 		log.FromContext(ctx).Info("Passing over a target whose history cannot be read", "target", name, "reason", err.Error())
 	}
 	return revisions, err == nil
+}
+
+// each calls a function with the workloads of a namespace; an empty one means
+// all.
+func (g gatherer) each(ctx context.Context, namespace string, do func(Workload, client.Object) error) error {
+	for kind, list := range map[string]client.ObjectList{
+		"Deployment": &appsv1.DeploymentList{}, "StatefulSet": &appsv1.StatefulSetList{}, "DaemonSet": &appsv1.DaemonSetList{},
+	} {
+		if err := g.cache.List(ctx, list, client.InNamespace(namespace), client.UnsafeDisableDeepCopy); err != nil {
+			return fmt.Errorf("listing %ss: %w", kind, err)
+		}
+		err := meta.EachListItem(list, func(item runtime.Object) error {
+			object := item.(client.Object)
+			return do(Workload{kind, client.ObjectKeyFromObject(object)}, object)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // consumers are the workloads of which a pod, live or not, reads the Secret.

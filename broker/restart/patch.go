@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/privyseal/privyseal/broker/annotation"
+	"github.com/privyseal/privyseal/broker/reloader"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
 )
 
@@ -26,13 +27,16 @@ var errMoved = errors.New("the workload has changed meanwhile")
 type operation struct {
 	Op    string `json:"op"`
 	Path  string `json:"path"`
-	Value string `json:"value"`
+	Value any    `json:"value,omitempty"`
 }
 
 // linePath points (RFC 6901) at the template's restarted-for.
 func linePath() string {
-	return "/spec/template/metadata/annotations/" +
-		strings.NewReplacer("~", "~0", "/", "~1").Replace(v1alpha1.AnnotationRestartedFor)
+	return annotationPath("/spec/template/metadata/annotations/", v1alpha1.AnnotationRestartedFor)
+}
+
+func annotationPath(of, name string) string {
+	return of + strings.NewReplacer("~", "~0", "/", "~1").Replace(name)
 }
 
 // patchFor is the one patch that restarts the workload. The API server refuses
@@ -47,15 +51,22 @@ func linePath() string {
 //
 // Both test the UID, or a workload that was deleted and made again under the
 // name could be mistaken for the one that was judged.
-func patchFor(s shape, line map[string]int64, injectedFor string) client.Patch {
+//
+// pausedAt is the time at which the patch pauses a Deployment; "": it does not.
+func patchFor(s shape, line map[string]int64, injectedFor, pausedAt string) client.Patch {
 	text := annotation.FormatSequences(line)
 	old, there := s.restartedFor()
 	if there && injectedFor == "" {
-		return client.RawPatch(types.JSONPatchType, encode([]operation{
+		operations := []operation{
 			{"test", "/metadata/uid", string(s.GetUID())},
 			{"test", linePath(), old},
 			{"replace", linePath(), text},
-		}))
+		}
+		if pausedAt != "" { // there are annotations: one of them asks for it
+			operations = append(operations, operation{"add", "/spec/paused", true},
+				operation{"add", annotationPath("/metadata/annotations/", reloader.PausedAt), pausedAt})
+		}
+		return client.RawPatch(types.JSONPatchType, encode(operations))
 	}
 	annotations := map[string]string{}
 	if there || len(line) > 0 {
@@ -64,11 +75,12 @@ func patchFor(s shape, line map[string]int64, injectedFor string) client.Patch {
 	if injectedFor != "" {
 		annotations[v1alpha1.AnnotationInjectedFor] = injectedFor
 	}
-	return client.RawPatch(types.MergePatchType, encode(map[string]any{
-		"metadata": map[string]any{"uid": s.GetUID(), "resourceVersion": s.GetResourceVersion()},
-		"spec": map[string]any{"template": map[string]any{"metadata": map[string]any{
-			"annotations": annotations}}},
-	}))
+	metadata := map[string]any{"uid": s.GetUID(), "resourceVersion": s.GetResourceVersion()}
+	spec := map[string]any{"template": map[string]any{"metadata": map[string]any{"annotations": annotations}}}
+	if pausedAt != "" {
+		metadata["annotations"], spec["paused"] = map[string]string{reloader.PausedAt: pausedAt}, true
+	}
+	return client.RawPatch(types.MergePatchType, encode(map[string]any{"metadata": metadata, "spec": spec}))
 }
 
 func encode(value any) []byte {
@@ -87,7 +99,7 @@ func (c *Controller) roll(ctx context.Context, w Workload, s shape, decision Dec
 	object.SetGroupVersionKind(w.gvk())
 	object.SetNamespace(w.Namespace)
 	object.SetName(w.Name)
-	err := c.client.Patch(ctx, object, patchFor(s, decision.Patch, decision.InjectedFor), client.FieldOwner(fieldManager))
+	err := c.client.Patch(ctx, object, patchFor(s, decision.Patch, decision.InjectedFor, c.pauses(w, s, decision)), client.FieldOwner(fieldManager))
 	switch {
 	case apierrors.IsConflict(err), apierrors.IsNotFound(err):
 		return errMoved

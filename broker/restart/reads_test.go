@@ -105,7 +105,7 @@ func TestAPodReads(t *testing.T) {
 		"what an init container reads":                {spec(inInit(envKey("db", "a"))), restart.Reads{"db": only("a")}},
 		"what a native sidecar reads":                 {spec(inInit(envFrom("db")), sidecar), restart.Reads{"db": all()}},
 		"an optional key":                             {spec(envKey("db", "a"), optional), restart.Reads{"db": only("a")}},
-		"no ConfigMap":                                {spec(configMaps), restart.Reads{}},
+		"ConfigMaps, under names of their own":        {spec(configMaps), restart.Reads{"configmap/db": all()}},
 		"no image pull secret":                        {spec(pullSecret), restart.Reads{}},
 		"nothing for a debug container":               {spec(debugger), restart.Reads{}},
 		"nothing for what a driver or kubelet fetch":  {spec(drivers), restart.Reads{}},

@@ -12,7 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/selection"
+	operator "k8s.io/apimachinery/pkg/selection"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
@@ -63,13 +63,13 @@ func NewSnapshot(objects []client.Object) (*Snapshot, error) {
 }
 
 func (s *Snapshot) add(object client.Object) {
-	kind := kindOf(object)
+	kind := kindName(object)
 	s.named[place{kind, client.ObjectKeyFromObject(object)}] = object
 	for _, namespace := range []string{"", object.GetNamespace()} {
 		all := entryOf{kind: kind, namespace: namespace}
 		s.indexed[all] = append(s.indexed[all], object)
 		for _, index := range indexes() {
-			if kindOf(index.of) != kind {
+			if kindName(index.of) != kind {
 				continue
 			}
 			for _, value := range index.by(object) {
@@ -84,11 +84,11 @@ func (s *Snapshot) add(object client.Object) {
 }
 
 func indexed(kind, name string) bool {
-	return slices.ContainsFunc(indexes(), func(i index) bool { return kindOf(i.of) == kind && i.name == name })
+	return slices.ContainsFunc(indexes(), func(i index) bool { return kindName(i.of) == kind && i.name == name })
 }
 
-// kindOf an object: for metadata what that says, else the Go type.
-func kindOf(object runtime.Object) string {
+// kindName of an object: for metadata what that says, else the Go type.
+func kindName(object runtime.Object) string {
 	switch object.(type) {
 	case *metav1.PartialObjectMetadata, *metav1.PartialObjectMetadataList:
 		return "metadata of " + strings.TrimSuffix(object.GetObjectKind().GroupVersionKind().Kind, "List")
@@ -98,7 +98,7 @@ func kindOf(object runtime.Object) string {
 
 // Get is client.Reader's.
 func (s *Snapshot) Get(_ context.Context, key client.ObjectKey, into client.Object, _ ...client.GetOption) error {
-	kind := kindOf(into)
+	kind := kindName(into)
 	found, there := s.named[place{kind, key}]
 	if !there {
 		return apierrors.NewNotFound(schema.GroupResource{Resource: kind}, key.String())
@@ -111,13 +111,13 @@ func (s *Snapshot) Get(_ context.Context, key client.ObjectKey, into client.Obje
 func (s *Snapshot) List(_ context.Context, into client.ObjectList, options ...client.ListOption) error {
 	asked := client.ListOptions{}
 	asked.ApplyOptions(options)
-	entry := entryOf{kind: kindOf(into), namespace: asked.Namespace}
+	entry := entryOf{kind: kindName(into), namespace: asked.Namespace}
 	if asked.LabelSelector != nil {
 		return fmt.Errorf("listing %s by labels %s: a snapshot has no index of them", entry.kind, asked.LabelSelector)
 	}
 	if asked.FieldSelector != nil {
 		requirements := asked.FieldSelector.Requirements()
-		if len(requirements) != 1 || requirements[0].Operator != selection.Equals || !indexed(entry.kind, requirements[0].Field) {
+		if len(requirements) != 1 || requirements[0].Operator != operator.Equals || !indexed(entry.kind, requirements[0].Field) {
 			return fmt.Errorf("listing %s by %s: a snapshot has no such index", entry.kind, asked.FieldSelector)
 		}
 		entry.index, entry.value = requirements[0].Field, requirements[0].Value

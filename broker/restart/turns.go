@@ -17,6 +17,7 @@ import (
 
 	"github.com/privyseal/privyseal/broker/annotation"
 	"github.com/privyseal/privyseal/broker/environment"
+	"github.com/privyseal/privyseal/broker/foreign"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
 	"github.com/privyseal/privyseal/broker/waits"
 )
@@ -231,7 +232,7 @@ func goesFirst(s shape) bool { return s.GetAnnotations()[annotation.Canary] == "
 // peers are the other workloads that read a stale target. Of those that were not
 // restarted for it nothing counts but whether one is to go first.
 func (c *Controller) peers(ctx context.Context, asker Workload, stale Stale) ([]Peer, error) {
-	workloads, err := c.gather.consumers(ctx, types.NamespacedName{Namespace: asker.Namespace, Name: stale.Target})
+	workloads, err := c.gather.readersOf(ctx, types.NamespacedName{Namespace: asker.Namespace, Name: stale.Target})
 	if err != nil {
 		return nil, err
 	}
@@ -251,6 +252,16 @@ func (c *Controller) peers(ctx context.Context, asker Workload, stale Stale) ([]
 	}
 	slices.SortFunc(peers, func(a, b Peer) int { return compareWorkloads(a.Workload, b.Workload) })
 	return peers, nil
+}
+
+// readersOf are the workloads that are restarted for a target, of ours or of
+// others.
+func (g gatherer) readersOf(ctx context.Context, target types.NamespacedName) ([]Workload, error) {
+	kind, name, is := foreign.CutTarget(target.Name)
+	if !is {
+		return g.consumers(ctx, target)
+	}
+	return g.wanting(ctx, foreign.Object{Kind: kind, NamespacedName: types.NamespacedName{Namespace: target.Namespace, Name: name}})
 }
 
 func (c *Controller) peer(ctx context.Context, w Workload, stale Stale) (Peer, error) {

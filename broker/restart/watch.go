@@ -9,9 +9,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -138,18 +136,12 @@ func (c *Controller) ofDisruption(_ context.Context, budget *policyv1.PodDisrupt
 // all workloads of a namespace; an empty one means all.
 func (c *Controller) all(ctx context.Context, namespace string) []Workload {
 	var workloads []Workload
-	for kind, list := range map[string]client.ObjectList{
-		"Deployment": &appsv1.DeploymentList{}, "StatefulSet": &appsv1.StatefulSetList{}, "DaemonSet": &appsv1.DaemonSetList{},
-	} {
-		err := c.gather.cache.List(ctx, list, client.InNamespace(namespace), client.UnsafeDisableDeepCopy)
-		if err != nil {
-			log.FromContext(ctx).Error(err, "Finding workloads", "kind", kind)
-		}
-		_ = meta.EachListItem(list, func(item runtime.Object) error { // unreachable: they are lists
-			object := item.(client.Object)
-			workloads = append(workloads, Workload{kind, client.ObjectKeyFromObject(object)})
-			return nil
-		})
+	err := c.gather.each(ctx, namespace, func(w Workload, _ client.Object) error {
+		workloads = append(workloads, w)
+		return nil
+	})
+	if err != nil {
+		log.FromContext(ctx).Error(err, "Finding workloads")
 	}
 	return workloads
 }
@@ -238,13 +230,14 @@ func appears[object client.Object]() predicate.TypedPredicate[object] {
 }
 
 // specTurned: a workload comes, goes, has another spec, is to be restarted now,
-// or its rollout begins or ends. Whatever else its status says, pods say
+// says something else of what it is to be restarted for, or its rollout begins
+// or ends. Whatever else its status says, pods say
 // themselves.
 func specTurned[object client.Object]() predicate.TypedPredicate[object] {
 	return predicate.TypedFuncs[object]{
 		UpdateFunc: func(e event.TypedUpdateEvent[object]) bool {
 			return e.ObjectOld.GetGeneration() != e.ObjectNew.GetGeneration() || askedNow(e.ObjectOld) != askedNow(e.ObjectNew) ||
-				progressOf(e.ObjectOld) != progressOf(e.ObjectNew)
+				reloaderTurned(e.ObjectOld, e.ObjectNew) || progressOf(e.ObjectOld) != progressOf(e.ObjectNew)
 		},
 	}
 }

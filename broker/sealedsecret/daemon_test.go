@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"strings"
 	"sync"
@@ -15,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -84,6 +86,7 @@ type bench struct {
 	allowed   []string
 	metrics   *prometheus.Registry
 	turned    chan event.GenericEvent
+	asked     func(*http.Request) // of all that the controller asks; nil: nobody counts
 }
 
 func newBench(t *testing.T) *bench {
@@ -104,7 +107,11 @@ func newBench(t *testing.T) *bench {
 func (b *bench) start() (stop func()) {
 	b.Helper()
 	again := true
-	mgr, err := ctrl.NewManager(apiServer.Access(b), ctrl.Options{
+	access := rest.CopyConfig(apiServer.Access(b))
+	if b.asked != nil {
+		access.Wrap(func(next http.RoundTripper) http.RoundTripper { return listening{next, b.asked} })
+	}
+	mgr, err := ctrl.NewManager(access, ctrl.Options{
 		Scheme: b.client.Scheme(), Metrics: metricsserver.Options{BindAddress: "0"},
 		Controller: config.Controller{SkipNameValidation: &again},
 		Cache: cache.Options{
@@ -145,6 +152,17 @@ func (b *bench) start() (stop func()) {
 	})
 	b.Cleanup(stop)
 	return stop
+}
+
+// listening tells of each request.
+type listening struct {
+	next  http.RoundTripper
+	asked func(*http.Request)
+}
+
+func (l listening) RoundTrip(request *http.Request) (*http.Response, error) {
+	l.asked(request)
+	return l.next.RoundTrip(request)
 }
 
 func (b *bench) create(object client.Object) {

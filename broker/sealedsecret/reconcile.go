@@ -245,10 +245,11 @@ func (r *Reconciler) living(ctx context.Context, namespace string) (map[types.UI
 
 // tell writes the status, if it changed, and an event, if something happened.
 func (r *Reconciler) tell(ctx context.Context, sealed *ssv1alpha1.SealedSecret, applied target.Applied, err error) error {
-	before := sealed.DeepCopy()
-	sealed.Status = statusAfter(sealed, err, metav1.NewTime(r.config.Clock.Now()))
-	news := !equality.Semantic.DeepEqual(before.Status, sealed.Status)
+	status := statusAfter(sealed, err, metav1.NewTime(r.config.Clock.Now()))
+	news := !equality.Semantic.DeepEqual(sealed.Status, status)
 	if news {
+		before := sealed.DeepCopy()
+		sealed.Status = status
 		// A merge patch without a version cannot conflict, and the status is
 		// nobody's but ours.
 		if err := r.config.Client.Status().Patch(ctx, sealed, client.MergeFrom(before)); err != nil {

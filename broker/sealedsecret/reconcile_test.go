@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -241,8 +243,17 @@ func TestNothingIsDecryptedOrWrittenAgainAfterARestart(t *testing.T) {
 	b.remembers(count)
 	stop()
 	before := b.versions()
+	var reads atomic.Int64 // of one Secret
+	b.asked = func(request *http.Request) {
+		if strings.Contains(request.URL.Path, "/namespaces/"+b.namespace+"/secrets/") {
+			reads.Add(1)
+		}
+	}
 	b.start()
 	b.seen(count)
+	if got := reads.Load(); got != 0 {
+		t.Errorf("the API server was asked for a Secret %d times", got)
+	}
 	if decrypted, _ := b.counted("sealed_secrets_controller_unseal_requests_total"); decrypted != 0 {
 		t.Errorf("%v were decrypted again", decrypted)
 	}

@@ -145,8 +145,8 @@ func (c Calendar) begins(after time.Time, kind Kind) time.Time {
 		if window.Kind != kind {
 			continue
 		}
-		if begin, fires := window.begins.next(after); fires {
-			first = earlier(first, begin)
+		if begin, fires := window.begins.Next(after); fires {
+			first = earlier(first, begin.At)
 		}
 	}
 	return first

@@ -5,19 +5,15 @@
 // maintenance windows, things restart in them alone; a blackout wins over a
 // maintenance window.
 //
-// Clocks on walls are put forward and back, and then a cron expression can mean
-// nothing, or two things. The rules, which the cron library by itself does not
-// keep:
+// What a beginning means on the days when clocks are put forward and back is
+// said in rotation/schedule. Beyond that:
 //
-//   - A beginning that the clock skips is at the first instant after the gap.
-//   - A beginning that the clock shows twice is the first of the two.
 //   - The duration is elapsed time: four hours are four hours, whatever the
 //     clock says at their end.
 //   - A window holds its beginning and not its end, so that of two that adjoin
 //     exactly one holds the instant between them.
 //
-// Everything here is pure. The zones are in the program, since its image has
-// no files.
+// Everything here is pure.
 package window
 
 import (
@@ -26,7 +22,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	_ "time/tzdata" // the image has no zones
+
+	"github.com/privyseal/privyseal/rotation/schedule"
 )
 
 var (
@@ -52,9 +49,6 @@ const (
 const (
 	MinDuration = time.Minute
 	MaxDuration = 31 * 24 * time.Hour
-
-	maxSchedule = 128
-	maxZone     = 64
 )
 
 // Window as people write it.
@@ -80,7 +74,7 @@ func (w Window) String() string {
 // parsed is a window that was checked.
 type parsed struct {
 	Window
-	begins schedule
+	begins schedule.Cron
 }
 
 // parse checks a window. Errors wrap ErrWindow, and begin with the field.
@@ -91,30 +85,11 @@ func parse(w Window) (parsed, error) {
 	if w.Duration < MinDuration || w.Duration > MaxDuration {
 		return parsed{}, fmt.Errorf("duration %s: %w: want from %s to %s", w.Duration, ErrWindow, MinDuration, MaxDuration)
 	}
-	zone, err := loadZone(w.TimeZone)
+	begins, err := schedule.ParseCron(w.Schedule, w.TimeZone)
 	if err != nil {
-		return parsed{}, err
-	}
-	begins, err := parseSchedule(w.Schedule, zone)
-	if err != nil {
-		return parsed{}, err
+		return parsed{}, fmt.Errorf("%w (%w)", err, ErrWindow)
 	}
 	return parsed{Window: w, begins: begins}, nil
-}
-
-// loadZone refuses Local too, which is another zone on every machine.
-func loadZone(name string) (*time.Location, error) {
-	if name == "" {
-		return time.UTC, nil
-	}
-	if name == "Local" || len(name) > maxZone {
-		return nil, fmt.Errorf("timeZone %.*q: %w: want a zone of the IANA database, such as Europe/Berlin", maxZone, name, ErrWindow)
-	}
-	zone, err := time.LoadLocation(name)
-	if err != nil {
-		return nil, fmt.Errorf("timeZone %q: %w: there is no such zone; want one of the IANA database, such as Europe/Berlin", name, ErrWindow)
-	}
-	return zone, nil
 }
 
 // holds says whether the window holds an instant.
@@ -126,9 +101,9 @@ func (p parsed) holds(at time.Time) bool {
 // end of the window that holds an instant: of several that overlap, of the one
 // that began first.
 func (p parsed) end(at time.Time) (end time.Time, holds bool) {
-	begin, fires := p.begins.next(at.Add(-p.Duration))
-	if !fires || begin.After(at) {
+	begin, fires := p.begins.Next(at.Add(-p.Duration))
+	if !fires || begin.At.After(at) {
 		return time.Time{}, false
 	}
-	return begin.Add(p.Duration), true
+	return begin.At.Add(p.Duration), true
 }

@@ -8,7 +8,11 @@ import (
 	"time"
 
 	"github.com/privyseal/privyseal/broker/window"
+	"github.com/privyseal/privyseal/rotation/schedule"
 )
+
+// Rotations go by a Calendar too.
+var _ schedule.Windows = window.Calendar{}
 
 func blackout(schedule, duration, zone string) window.Window {
 	return of(window.Blackout, schedule, duration, zone)

@@ -104,6 +104,9 @@ func serveCommand() *cobra.Command {
 			if err := checkSealedSecrets(&config.SealedSecrets, cutOff); err != nil {
 				return err
 			}
+			if err := checkReloader(config.Reloader); err != nil {
+				return err
+			}
 			config.REST, config.Log, config.Namespace = access, log, flags.namespace
 			config.MetricsAddress, config.ProbeAddress = flags.metrics, flags.probes
 			return broker.Run(command.Context(), config)
@@ -117,7 +120,21 @@ func serveCommand() *cobra.Command {
 	command.Flags().IntVar(&config.MaxConcurrentRestarts, "max-concurrent-restarts", 0, "how many workloads of the whole cluster roll out at once for changed secrets, beside what each environment allows; 0 for any number")
 	command.Flags().BoolVar(&config.AllowHTTP, "dev-allow-http", false, "allow stores with plain http addresses; for development only")
 	addSealedSecrets(command, &config.SealedSecrets, &cutOff)
+	addReloader(command, &config.Reloader)
 	return command
+}
+
+func addReloader(command *cobra.Command, to *broker.Reloader) {
+	flags := command.Flags()
+	flags.BoolVar(&to.Enabled, "reloader", false, "restart workloads for Secrets and ConfigMaps of others as the annotations of Stakater's Reloader ask, which must not run at the same time")
+	flags.BoolVar(&to.AutoAll, "reloader-auto-reload-all", false, "with --reloader: restart every workload for all that it refers to, unless it says reloader.stakater.com/auto: \"false\"")
+}
+
+func checkReloader(of broker.Reloader) error {
+	if of.AutoAll && !of.Enabled {
+		return usageError{errors.New("--reloader-auto-reload-all has no effect without --reloader: give both, or neither")}
+	}
+	return nil
 }
 
 func addSealedSecrets(command *cobra.Command, to *broker.SealedSecrets, cutOff *string) {

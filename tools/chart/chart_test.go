@@ -180,6 +180,7 @@ func TestValuesThatNothingReadsAreRefused(t *testing.T) {
 		`sealedSecrets: {keyRenewal: 30d}`,
 		`sealedSecrets: {keyCutoff: yesterday}`,
 		`sealedSecrets: {allowedMetadata: ["a,b"]}`,
+		`reloader: {autoReloadAll: true}`,
 		`logLevel: verbose`,
 		`namespaces: payments`,
 		`namespaces: [pay_ments]`,

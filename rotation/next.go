@@ -1,0 +1,271 @@
+package rotation
+
+import (
+	"fmt"
+	"time"
+)
+
+// Next is what comes next: another state, to be written down at once and over
+// the very one that was given, or an action. The plan is one that Check passed.
+func (p Plan) Next(s State, f Facts) (State, Action) {
+	p.Timeouts = p.Timeouts.orDefaults()
+	// The clock was put back. What was left of the time could be years.
+	if s.Since.After(f.Now) && !s.Phase.Ended() {
+		return s.to(s.Phase, f.Now), Action{}
+	}
+	if s.Phase.needsRecord() && !s.has(f.Record) {
+		return s.halted(f.Now, "the record of attempt %d is gone, and with it what was to be written", s.Attempt), Action{}
+	}
+	switch s.Phase {
+	case Idle, Done, RolledBack, Accepted:
+		return idle(s, f)
+	case Due:
+		return due(s, f)
+	case Prepared:
+		return p.prepared(s, f)
+	case Setting:
+		return p.setting(s, f)
+	case Set:
+		return p.set(s, f)
+	case Written:
+		return p.written(s, f)
+	case Rolling:
+		return p.rolling(s, f)
+	case Verifying:
+		return p.verifying(s, f)
+	case Verified:
+		return drop(s, f, Done)
+	case RollingBack:
+		return p.rollingBack(s, f)
+	case Restoring:
+		return p.restoring(s, f)
+	case Returning:
+		return p.returning(s, f)
+	case Forgetting:
+		return p.forgetting(s, f)
+	case Restored:
+		return drop(s, f, RolledBack)
+	case Halted:
+		return obey(s, f)
+	case Released:
+		return drop(s, f, Accepted)
+	}
+	return s, Action{Why: fmt.Sprintf("phase %.64q is none that this version knows", s.Phase)}
+}
+
+// idle is where no rotation is under way. A record that is there now was made
+// too late, by one who did not know yet that another leads; or the state is an
+// old one that somebody brought back, and the record may be all that there is of
+// a value.
+func idle(s State, f Facts) (State, Action) {
+	switch {
+	case f.Record.There && f.Record.Attempt <= s.Attempt:
+		return s, Action{Do: Drop, Attempt: f.Record.Attempt, Record: f.Record.ID}
+	case f.Record.There:
+		return unknown(s, f)
+	case f.Run == "" || f.Run == s.Run:
+		return s, Action{Why: "no run is due"}
+	case f.Hold != "":
+		return s, Action{Why: f.Hold}
+	}
+	return State{Phase: Due, Run: f.Run, Attempt: s.Attempt + 1, Since: f.Now, Obeyed: s.Obeyed}, Action{}
+}
+
+// unknown is where the record is of a later attempt than the state knows of.
+// Nobody can say how far it came, so what may be done is to take it back.
+func unknown(s State, f Facts) (State, Action) {
+	s.Attempt, s.Record, s.From, s.Phase = f.Record.Attempt, f.Record.ID, f.Record.From, RollingBack
+	return s.halted(f.Now, "there is a record of attempt %d, of which the status does not know", f.Record.Attempt), Action{}
+}
+
+// due is where a run may wait for long, and so for the next one to be due too:
+// the two are one.
+func due(s State, f Facts) (State, Action) {
+	switch {
+	case f.Record.There && f.Record.Attempt == s.Attempt:
+		s.Record, s.From = f.Record.ID, f.Record.From
+		return s.to(Prepared, f.Now), Action{}
+	case f.Record.There && f.Record.Attempt < s.Attempt:
+		return s, Action{Do: Drop, Attempt: f.Record.Attempt, Record: f.Record.ID}
+	case f.Record.There:
+		return unknown(s, f)
+	case f.Run != "" && f.Run != s.Run:
+		s.Run = f.Run
+		return s, Action{}
+	case f.Hold != "":
+		return s, Action{Why: f.Hold}
+	case !f.Store.Known:
+		return s, Action{Why: "the store cannot be asked"}
+	case f.Store.Version == 0:
+		return s, Action{Why: "there is nothing at the path yet that could be rotated"}
+	}
+	return s, Action{Do: Prepare, Attempt: s.Attempt}
+}
+
+// prepared is the last look at the store before anything happens outside.
+func (p Plan) prepared(s State, f Facts) (State, Action) {
+	switch {
+	case !s.has(f.Record):
+		return s.again(f.Now), Action{}
+	case f.Hold != "":
+		return s, Action{Why: f.Hold}
+	case !f.Store.Known:
+		return s, Action{Why: "the store cannot be asked"}
+	case f.Store.Version != s.From:
+		return s.again(f.Now), Action{}
+	case p.Set:
+		return s.to(Setting, f.Now), Action{}
+	}
+	return s.to(Set, f.Now), Action{}
+}
+
+// setting has no deadline before the hook is there, and so never ends without
+// it: one that was started too late would find its name taken.
+func (p Plan) setting(s State, f Facts) (State, Action) {
+	ended, action := hook(s, f, f.Set, RunSet, StopSet, p.Timeouts.Set)
+	switch ended {
+	case Succeeded:
+		return s.to(Set, f.Now), Action{}
+	case Failed:
+		return p.fail(s, f, "set failed")
+	}
+	return s, action
+}
+
+func (p Plan) set(s State, f Facts) (State, Action) {
+	late := s.late(f, p.Timeouts.Store)
+	switch {
+	case f.Store.Known && f.Store.Holds == New:
+		s.To = f.Store.Version
+		return s.to(Written, f.Now), Action{}
+	case f.Store.Known && f.Store.Version != s.From && !p.Set:
+		return s.again(f.Now), Action{} // no system knows of it
+	case f.Store.Known && f.Store.Holds == Other:
+		return foreign(s, f), Action{}
+	case f.Store.Known && f.Store.Version != s.From:
+		return p.fail(s, f, "somebody wrote to the path, though not to the keys of the rotation")
+	case late && !f.Store.Known:
+		return p.fail(s, f, "the store could not be asked for %s", p.Timeouts.Store)
+	case late:
+		return p.fail(s, f, "the store took no write for %s", p.Timeouts.Store)
+	case !f.Store.Known:
+		return s, s.wait(f, "the store cannot be asked", p.Timeouts.Store)
+	}
+	return s, Action{Do: Write, Attempt: s.Attempt, Record: s.Record, Version: s.From}
+}
+
+func (p Plan) written(s State, f Facts) (State, Action) {
+	switch {
+	case takenOver(f):
+		return foreign(s, f), Action{}
+	case f.Synced:
+		return s.to(Rolling, f.Now), Action{}
+	case s.late(f, p.Timeouts.Sync):
+		return p.fail(s, f, "not all Secrets had the new value after %s", p.Timeouts.Sync)
+	}
+	return s, Action{Do: Tell, Attempt: s.Attempt, Again: s.begins(f).Add(p.Timeouts.Sync)}
+}
+
+func (p Plan) rolling(s State, f Facts) (State, Action) {
+	since := s
+	if f.Consumers.OpenSince.After(s.Since) {
+		since.Since = f.Consumers.OpenSince
+	}
+	switch {
+	case takenOver(f):
+		return foreign(s, f), Action{}
+	case !p.Consumers, f.Consumers.Ready:
+		return s.to(Verifying, f.Now), Action{}
+	case f.Consumers.Failed != "":
+		return p.fail(s, f, "the rollout of %s failed", f.Consumers.Failed)
+	case f.Consumers.Held:
+		return s, Action{Why: "windows hold the restarts back"}
+	case since.late(f, p.Timeouts.Consumers):
+		return p.fail(s, f, "not all workloads were ready after %s", p.Timeouts.Consumers)
+	}
+	return s, since.wait(f, "workloads are being restarted", p.Timeouts.Consumers)
+}
+
+func (p Plan) verifying(s State, f Facts) (State, Action) {
+	if takenOver(f) {
+		return foreign(s, f), Action{}
+	}
+	if !p.Verify {
+		return s.to(Verified, f.Now), Action{}
+	}
+	ended, action := hook(s, f, f.Verify, RunVerify, StopVerify, p.Timeouts.Verify)
+	switch ended {
+	case Succeeded:
+		return s.to(Verified, f.Now), Action{}
+	case Failed:
+		return p.fail(s, f, "verify failed")
+	}
+	return s, action
+}
+
+// hook is what to do about one that is wanted; ended is Succeeded or Failed when
+// nothing is.
+func hook(s State, f Facts, is Hook, run, stop Do, timeout time.Duration) (ended Hook, action Action) {
+	action = Action{Attempt: s.Attempt, Record: s.Record, Round: s.Round}
+	switch {
+	case is == NotRun:
+		action.Do = run
+	case is == Running && s.late(f, timeout):
+		action.Do = stop
+	case is == Running:
+		return is, s.wait(f, "a hook runs", timeout)
+	}
+	return is, action
+}
+
+// drop the record, and end.
+func drop(s State, f Facts, end Phase) (State, Action) {
+	switch {
+	case f.Record.There && f.Record.Attempt > s.Attempt:
+		return unknown(s, f)
+	case f.Record.There:
+		return s, Action{Do: Drop, Attempt: f.Record.Attempt, Record: f.Record.ID}
+	}
+	return s.to(end, f.Now), Action{}
+}
+
+// has says whether the record is the attempt's.
+func (s State) has(record Record) bool { return record.There && record.ID == s.Record }
+
+// begins is when the time of a phase begins that is waited in: no sooner than
+// there is somebody who does anything about it.
+func (s State) begins(f Facts) time.Time {
+	if f.LeadsSince.After(s.Since) && !f.LeadsSince.After(f.Now) {
+		return f.LeadsSince
+	}
+	return s.Since
+}
+
+// late says whether a phase took longer than it may.
+func (s State) late(f Facts, timeout time.Duration) bool {
+	return !f.Now.Before(s.begins(f).Add(timeout))
+}
+
+// wait until something changes, or it is late.
+func (s State) wait(f Facts, why string, timeout time.Duration) Action {
+	return Action{Why: why, Again: s.begins(f).Add(timeout)}
+}
+
+// takenOver says whether the keys of a rotation have something else than what it
+// wrote. A store that cannot be asked says nothing.
+func takenOver(f Facts) bool { return f.Store.Known && f.Store.Holds != New }
+
+// foreign is where somebody else wrote to the keys of a rotation: whatever they
+// meant, it is not overwritten.
+func foreign(s State, f Facts) State {
+	return s.halted(f.Now, "somebody else wrote to the keys of the rotation (version %d)", f.Store.Version)
+}
+
+// fail as the plan wants it.
+func (p Plan) fail(s State, f Facts, format string, arguments ...any) (State, Action) {
+	if p.OnFailure == Halt {
+		return s.halted(f.Now, format, arguments...), Action{}
+	}
+	s.Why = fmt.Sprintf(format, arguments...)
+	return s.to(RollingBack, f.Now), Action{}
+}
