@@ -10,6 +10,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -206,6 +207,17 @@ func TestAPlanOfARealCluster(t *testing.T) {
 		"2 wave 2 done for db(user) restarts [window turn]",
 		"3 wave 3 user for db(user) restarts [window turn]",
 		"never for db(password,user) stays [workload-never]",
+		"quiet for quiet(token) stays [claim-never]",
+	)
+	// A budget without a pod to spare stops who is in it, until that is mended.
+	budget := &policyv1.PodDisruptionBudget{ObjectMeta: meta("web"), Spec: policyv1.PodDisruptionBudgetSpec{
+		Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}}}}
+	c.create(budget)
+	budget.Status = policyv1.PodDisruptionBudgetStatus{CurrentHealthy: 1, ExpectedPods: 2}
+	c.status(budget)
+	c.expect(c.plan(now),
+		"web for db(password) blocked [window disruption]",
+		"never for db(password) stays [workload-never]",
 		"quiet for quiet(token) stays [claim-never]",
 	)
 	hasty := &v1alpha1.SecretClaim{}

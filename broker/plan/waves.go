@@ -24,6 +24,9 @@ type due struct {
 	began time.Time
 	// stopped: it does not go until somebody does something.
 	stopped bool
+	// cleared: nothing holds it back but windows and places. It stays so, since
+	// every rollout ends well.
+	cleared bool
 	// again is when it is worth another look.
 	again time.Time
 }
@@ -41,6 +44,7 @@ func (d *due) rules() string {
 // turns plays what a Controller would do, from a moment on.
 type turns struct {
 	due   []*due
+	named map[restart.Workload]*due
 	round restart.Round
 	hold  func(ctx context.Context, namespace string, at time.Time) (waits.Hold, error)
 	wave  int
@@ -98,7 +102,7 @@ func (t *turns) step(ctx context.Context) (went bool, err error) {
 	granted := append(passing, t.round.Grants()...)
 	for _, waiter := range t.round.Waiting {
 		if !slices.Contains(granted, waiter.Workload) {
-			d := t.of(waiter.Workload)
+			d := t.named[waiter.Workload]
 			d.entry.hold(waits.Hold{Environment: waiter.Environment, Cause: waits.Turn, Why: d.rules()})
 		}
 	}
@@ -121,8 +125,9 @@ func (t *turns) ask(ctx context.Context, d *due) error {
 	}
 	d.again = time.Time{}
 	untried := []string(nil)
-	if !hold.Holds() && d.Limited {
+	if !hold.Holds() && d.Limited && !d.cleared {
 		hold, untried = d.Limits.Allows(t.asker(d), now)
+		d.cleared = !hold.Holds() && len(untried) == 0
 	}
 	switch {
 	case !hold.Holds():
@@ -144,7 +149,7 @@ func (t *turns) asker(d *due) restart.Asker {
 	asker.Peers = slices.Clone(asker.Peers)
 	for i := range asker.Peers {
 		peer := &asker.Peers[i]
-		other := t.of(peer.Workload)
+		other := t.named[peer.Workload]
 		if other == nil {
 			continue
 		}
@@ -156,16 +161,8 @@ func (t *turns) asker(d *due) restart.Asker {
 	return asker
 }
 
-func (t *turns) of(w restart.Workload) *due {
-	at := slices.IndexFunc(t.due, func(d *due) bool { return d.Waiter.Workload == w })
-	if at < 0 {
-		return nil
-	}
-	return t.due[at]
-}
-
 func (t *turns) begin(w restart.Workload) {
-	d := t.of(w)
+	d := t.named[w]
 	t.order++
 	d.began = t.round.Now
 	d.entry.At, d.entry.Wave, d.entry.Order = t.round.Now.UTC(), t.wave, t.order
@@ -215,6 +212,9 @@ func takeTurns(ctx context.Context, looker *restart.Looker, all []*due, at time.
 		return err
 	}
 	round.Now = at
-	t := &turns{due: all, round: round, hold: looker.Hold}
+	t := &turns{due: all, named: map[restart.Workload]*due{}, round: round, hold: looker.Hold}
+	for _, d := range all {
+		t.named[d.Waiter.Workload] = d
+	}
 	return t.play(ctx)
 }

@@ -166,7 +166,7 @@ type index struct {
 
 func indexes() []index {
 	return []index{
-		{&corev1.Pod{}, indexReads, readNames},
+		{&corev1.Pod{}, indexReads, readBy},
 		{&corev1.Pod{}, indexAsks, asksOf},
 		{&corev1.Pod{}, indexOwner, ownerUID},
 		{replicaSetMeta(), indexOwner, ownerUID},
@@ -182,7 +182,7 @@ func addIndexes(ctx context.Context, indexer client.FieldIndexer) error {
 	return nil
 }
 
-func readNames(object client.Object) []string {
+func readBy(object client.Object) []string {
 	pod, is := object.(*corev1.Pod)
 	if !is {
 		return nil

@@ -14,10 +14,11 @@ import (
 // to know what a Controller would do and does nothing about it.
 type Looker struct{ c *Controller }
 
-// NewLooker on a snapshot. Of config, Webhook and MaxConcurrent count.
+// NewLooker on a snapshot. Of config, Webhook and MaxConcurrent count: what is
+// remembered of Secrets and ConfigMaps of others is not looked at.
 func NewLooker(snapshot *Snapshot, config Config, at time.Time) *Looker {
 	c := New(Config{Clock: moment(at), Webhook: config.Webhook, MaxConcurrent: config.MaxConcurrent})
-	c.gather = gatherer{cache: snapshot, webhook: config.Webhook}
+	c.gather = newGatherer(snapshot, Config{Webhook: config.Webhook})
 	return &Looker{c}
 }
 

@@ -63,13 +63,13 @@ func NewSnapshot(objects []client.Object) (*Snapshot, error) {
 }
 
 func (s *Snapshot) add(object client.Object) {
-	kind := typeOf(object)
+	kind := kindName(object)
 	s.named[place{kind, client.ObjectKeyFromObject(object)}] = object
 	for _, namespace := range []string{"", object.GetNamespace()} {
 		all := entryOf{kind: kind, namespace: namespace}
 		s.indexed[all] = append(s.indexed[all], object)
 		for _, index := range indexes() {
-			if typeOf(index.of) != kind {
+			if kindName(index.of) != kind {
 				continue
 			}
 			for _, value := range index.by(object) {
@@ -84,11 +84,11 @@ func (s *Snapshot) add(object client.Object) {
 }
 
 func indexed(kind, name string) bool {
-	return slices.ContainsFunc(indexes(), func(i index) bool { return typeOf(i.of) == kind && i.name == name })
+	return slices.ContainsFunc(indexes(), func(i index) bool { return kindName(i.of) == kind && i.name == name })
 }
 
-// typeOf an object: for metadata what that says, else the Go type.
-func typeOf(object runtime.Object) string {
+// kindName of an object: for metadata what that says, else the Go type.
+func kindName(object runtime.Object) string {
 	switch object.(type) {
 	case *metav1.PartialObjectMetadata, *metav1.PartialObjectMetadataList:
 		return "metadata of " + strings.TrimSuffix(object.GetObjectKind().GroupVersionKind().Kind, "List")
@@ -98,7 +98,7 @@ func typeOf(object runtime.Object) string {
 
 // Get is client.Reader's.
 func (s *Snapshot) Get(_ context.Context, key client.ObjectKey, into client.Object, _ ...client.GetOption) error {
-	kind := typeOf(into)
+	kind := kindName(into)
 	found, there := s.named[place{kind, key}]
 	if !there {
 		return apierrors.NewNotFound(schema.GroupResource{Resource: kind}, key.String())
@@ -111,7 +111,7 @@ func (s *Snapshot) Get(_ context.Context, key client.ObjectKey, into client.Obje
 func (s *Snapshot) List(_ context.Context, into client.ObjectList, options ...client.ListOption) error {
 	asked := client.ListOptions{}
 	asked.ApplyOptions(options)
-	entry := entryOf{kind: typeOf(into), namespace: asked.Namespace}
+	entry := entryOf{kind: kindName(into), namespace: asked.Namespace}
 	if asked.LabelSelector != nil {
 		return fmt.Errorf("listing %s by labels %s: a snapshot has no index of them", entry.kind, asked.LabelSelector)
 	}
