@@ -206,6 +206,9 @@ type Round struct {
 	Rolling map[string]map[string]int
 	// Last is when the last restart began, by environment.
 	Last map[string]time.Time
+	// Trying are targets of which a workload is being restarted, by a patch that
+	// the caches do not show yet.
+	Trying map[string]bool
 	// Waiting for a place, in any order.
 	Waiting []Waiter
 }
@@ -216,17 +219,52 @@ type Round struct {
 // another from going.
 func (r Round) Grants() []Workload {
 	var granted []Workload
-	open := newPlaces(r)
-	waiting := slices.Clone(r.Waiting)
-	for len(waiting) > 0 && open.any() {
-		at := open.next(waiting)
-		next := waiting[at]
-		waiting = slices.Delete(waiting, at, at+1)
-		if open.take(next) {
-			granted = append(granted, next.Workload)
+	left := newPlaces(r)
+	for queues := queuesOf(r.Waiting); len(queues) > 0 && left.some(); {
+		at := left.next(queues)
+		waiter := queues[at][0]
+		if queues[at] = queues[at][1:]; len(queues[at]) == 0 {
+			queues = slices.Delete(queues, at, at+1)
+		}
+		if left.none(waiter.Environment) {
+			queues = slices.DeleteFunc(queues, func(q []Waiter) bool { return q[0].Environment == waiter.Environment })
+			continue
+		}
+		if left.take(waiter) {
+			granted = append(granted, waiter.Workload)
 		}
 	}
 	return granted
+}
+
+// queuesOf are those that wait, in the order of each namespace.
+func queuesOf(waiting []Waiter) [][]Waiter {
+	byNamespace := map[string][]Waiter{}
+	for _, waiter := range waiting {
+		byNamespace[waiter.Namespace] = append(byNamespace[waiter.Namespace], waiter)
+	}
+	queues := make([][]Waiter, 0, len(byNamespace))
+	for _, queue := range byNamespace {
+		slices.SortFunc(queue, Waiter.before)
+		queues = append(queues, queue)
+	}
+	return queues
+}
+
+// before orders waiters of one namespace.
+func (w Waiter) before(other Waiter) int {
+	return cmp.Or(
+		cmp.Compare(number(w.Sick), number(other.Sick)),
+		cmp.Compare(w.Since, other.Since),
+		compareWorkloads(w.Workload, other.Workload),
+	)
+}
+
+func number(yes bool) int {
+	if yes {
+		return 1
+	}
+	return 0
 }
 
 // places that are left while grants are made.
@@ -240,6 +278,7 @@ type places struct {
 
 func newPlaces(r Round) *places {
 	p := &places{round: r, rolling: map[string]map[string]int{}, begun: map[string]bool{}, tried: map[string]bool{}}
+	maps.Copy(p.tried, r.Trying)
 	for environment, namespaces := range r.Rolling {
 		p.rolling[environment] = maps.Clone(namespaces)
 		p.all += count(namespaces)
@@ -254,13 +293,23 @@ func count(namespaces map[string]int) (n int) {
 	return n
 }
 
-func (p *places) any() bool { return p.round.Max == 0 || p.all < p.round.Max }
+// some says whether the cluster has a place.
+func (p *places) some() bool { return p.round.Max == 0 || p.all < p.round.Max }
 
-// next is the index of who is to be asked first.
-func (p *places) next(waiting []Waiter) int {
+// none says that an environment has no place, nor gets one in this round.
+func (p *places) none(environment string) bool {
+	limits := p.round.Limits[environment]
+	if limits.Max > 0 && count(p.rolling[environment]) >= limits.Max {
+		return true
+	}
+	return limits.Spread > 0 && (p.begun[environment] || p.round.Now.Before(p.round.Last[environment].Add(limits.Spread)))
+}
+
+// next is the queue whose first is to be asked first.
+func (p *places) next(queues [][]Waiter) int {
 	first := 0
-	for i := range waiting {
-		if p.before(waiting[i], waiting[first]) < 0 {
+	for i := range queues {
+		if p.before(queues[i][0], queues[first][0]) < 0 {
 			first = i
 		}
 	}
@@ -268,29 +317,15 @@ func (p *places) next(waiting []Waiter) int {
 }
 
 func (p *places) before(a, b Waiter) int {
-	number := func(yes bool) int {
-		if yes {
-			return 1
-		}
-		return 0
-	}
 	return cmp.Or(
 		cmp.Compare(number(a.Sick), number(b.Sick)),
 		cmp.Compare(p.rolling[a.Environment][a.Namespace], p.rolling[b.Environment][b.Namespace]),
-		cmp.Compare(a.Since, b.Since),
-		cmp.Compare(a.String(), b.String()),
+		a.before(b),
 	)
 }
 
-// take a place for a waiter, if its environment has one.
+// take a place for a waiter, unless another tries the change for it.
 func (p *places) take(w Waiter) bool {
-	limits := p.round.Limits[w.Environment]
-	if limits.Max > 0 && count(p.rolling[w.Environment]) >= limits.Max {
-		return false
-	}
-	if limits.Spread > 0 && (p.begun[w.Environment] || p.round.Now.Before(p.round.Last[w.Environment].Add(limits.Spread))) {
-		return false
-	}
 	if slices.ContainsFunc(w.Untried, func(target string) bool { return p.tried[target] }) {
 		return false
 	}

@@ -147,6 +147,9 @@ func TestPlacesAreGiven(t *testing.T) {
 				Waiting: []restart.Waiter{waiter("prod/a/x", 2)}}},
 		"to one for a change that nobody tried": {
 			round: restart.Round{Limits: limits("prod", 0, 0), Waiting: []restart.Waiter{waiter("prod/a/x", 1, "a/db"), waiter("prod/a/y", 2, "a/db"), waiter("prod/a/z", 3, "a/tls")}}, want: []string{"x", "z"}},
+		"to none for a change that one is at": {
+			round: restart.Round{Limits: limits("prod", 0, 0), Trying: map[string]bool{"a/db": true},
+				Waiting: []restart.Waiter{waiter("prod/a/x", 1, "a/db"), waiter("prod/a/z", 3, "a/tls")}}, want: []string{"z"}},
 		"past one whose environment has none": {
 			round: restart.Round{Max: 2, Limits: limits("prod", 1, 0), Rolling: rolling("prod/a", 1),
 				Waiting: []restart.Waiter{waiter("prod/a/x", 1), waiter("dev/b/y", 2), waiter("dev/b/z", 3)}}, want: []string{"y"}},
@@ -197,7 +200,7 @@ func TestNoBoundIsPassedAndEverybodysTurnComes(t *testing.T) {
 				at := slices.IndexFunc(round.Waiting, func(one restart.Waiter) bool { return one.Workload == w })
 				one := round.Waiting[at]
 				round.Waiting = slices.Delete(round.Waiting, at, at+1)
-				if last, any := round.Last[one.Environment]; any && round.Now.Sub(last) < round.Limits[one.Environment].Spread {
+				if last, known := round.Last[one.Environment]; known && round.Now.Sub(last) < round.Limits[one.Environment].Spread {
 					t.Fatalf("seed %d: %s begins %s after the last", seed, w, round.Now.Sub(last))
 				}
 				running[w], round.Last[one.Environment] = one, round.Now

@@ -186,6 +186,31 @@ func oneThatFailsStopsTheRest(c *cluster) {
 	}
 }
 
+// Nobody was chosen. One goes all the same, and the others wait for it.
+func oneGoesFirstThoughNobodyWasChosen(c *cluster) {
+	c.bounded(&v1alpha1.Restarts{Canary: &v1alpha1.Canary{Soak: metav1.Duration{Duration: time.Hour}}})
+	c.claim("db", "", "password=a")
+	all := c.readers(8, "")
+	d := c.daemon()
+	c.change("db", "password=b")
+	if found := c.waits(d, 7, "db", c.now); found.Hold.Cause != waits.Turn {
+		c.Errorf("it waits %s", found.Hold.Says())
+	}
+	first := c.rolling(c.now, all...)
+	if len(first) != 1 {
+		c.Fatalf("%v went first", first)
+	}
+	c.rollout(first[0])
+	c.ready(first[0])
+	c.until("it is watched", func() bool {
+		found, err := d.Deferred(c.Context(), c.key("db"))
+		return err == nil && strings.Contains(found.Hold.Now, first[0]+" went first, and is ready since")
+	})
+	if diff := cmp.Diff([]string{"PATCH " + first[0]}, c.requests()); diff != "" {
+		c.Error(diff)
+	}
+}
+
 // A reason lets one go that would wait, and a disruption budget keeps one back
 // until pods are there again.
 func whatHoldsOneBackIsToldAndCanBePassed(c *cluster) {

@@ -51,6 +51,7 @@ func TestOnARealAPIServer(t *testing.T) {
 
 		"no more roll than the budget lets":             noMoreRollThanTheBudgetLets,
 		"one that fails stops the rest":                 oneThatFailsStopsTheRest,
+		"one goes first though nobody was chosen":       oneGoesFirstThoughNobodyWasChosen,
 		"what holds one back is told and can be passed": whatHoldsOneBackIsToldAndCanBePassed,
 		"budgets that make no sense are refused":        budgetsThatMakeNoSenseAreRefused,
 	} {

@@ -133,6 +133,10 @@ func (c *Controller) turn(ctx context.Context, w Workload, s shape, facts Facts,
 	if err != nil || !bounds.bounded {
 		return waits.Hold{}, err
 	}
+	c.turns.mu.Lock() // for the whole of it, or two could both find that nobody was first
+	defer c.turns.mu.Unlock()
+	delete(c.turns.waiting, w)
+	delete(c.turns.held, w)
 	waiter := Waiter{Workload: w, Environment: bounds.limits.Environment, Since: facts.since(decision.Stale), Sick: sick(facts.Pods)}
 	if bounds.limited {
 		asker, err := c.asker(ctx, w, s, facts, decision)
@@ -141,14 +145,11 @@ func (c *Controller) turn(ctx context.Context, w Workload, s shape, facts Facts,
 		}
 		var hold waits.Hold
 		if hold, waiter.Untried = bounds.limits.Allows(asker, c.config.Clock.Now()); hold.Holds() {
-			c.turns.holdBack(w)
+			c.turns.held[w] = true
 			return hold, nil
 		}
 	}
-	c.turns.mu.Lock()
-	defer c.turns.mu.Unlock()
 	c.turns.waiting[w] = waiter
-	delete(c.turns.held, w)
 	round, err := c.round(ctx, bounds.homes)
 	if err != nil {
 		return waits.Hold{}, err
@@ -161,14 +162,6 @@ func (c *Controller) turn(ctx context.Context, w Workload, s shape, facts Facts,
 	delete(c.turns.waiting, w)
 	c.turns.begun[w] = beginning{waiter.Environment, c.config.Clock.Now(), decision.Patch}
 	return waits.Hold{}, nil
-}
-
-// holdBack notes that a workload waits for something other than a place.
-func (t *turns) holdBack(w Workload) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	delete(t.waiting, w)
-	t.held[w] = true
 }
 
 // heldIn are those of a namespace that wait for something other than a place.
@@ -314,7 +307,7 @@ func (c *Controller) round(ctx context.Context, homes *homes) (Round, error) {
 	round := Round{
 		Now: c.config.Clock.Now(), Max: c.turns.max, Limits: map[string]Limits{},
 		Rolling: map[string]map[string]int{}, Last: map[string]time.Time{},
-		Waiting: slices.Collect(maps.Values(c.turns.waiting)),
+		Trying: map[string]bool{}, Waiting: slices.Collect(maps.Values(c.turns.waiting)),
 	}
 	for i := range homes.environments {
 		if limits, limited := LimitsOf(&homes.environments[i]); limited {
@@ -356,6 +349,9 @@ func (c *Controller) count(ctx context.Context, round *Round, environment string
 	}
 	if begun, unseen := c.turns.unseen(w, s); unseen {
 		occupies, began = true, begun.at
+		for target := range begun.line {
+			round.Trying[w.Namespace+"/"+target] = true
+		}
 	}
 	if began.After(round.Last[environment]) {
 		round.Last[environment] = began
