@@ -15,9 +15,10 @@ import (
 )
 
 // A restart that falls into a time when an environment's windows forbid it, or
-// for which it is not the workload's turn, is not put on a list. It is not made, and the workload stays stale; when it is
-// looked at again, at the opening or by the next daemon, it is found stale and
-// patched, once, for all that has changed until then.
+// for which it is not the workload's turn, is not put on a list. It is not made,
+// and the workload stays stale; when it is looked at again, at the opening or by
+// the next daemon, it is found stale and patched, once, for all that has changed
+// until then.
 //
 // annotation.RestartNow lets it go earlier. A reason that stays where it is
 // must not let the next change go too, so it is bound to what it was given for:
