@@ -85,7 +85,7 @@ func freshCluster(ctx context.Context, root string) (*cluster, error) {
 // install applies of the chart what a daemon outside of the cluster needs.
 func (c *cluster) install(ctx context.Context) error {
 	helm := exec.CommandContext(ctx, filepath.Join(c.root, "bin", "helm"), "template", "privyseal",
-		filepath.Join(c.root, "charts", "privyseal"), "--namespace", system, "--set", "webhook.enabled=false")
+		filepath.Join(c.root, "charts", "privyseal"), "--namespace", system, "--set", "webhook.enabled=false", "--set", "reloader.enabled=true")
 	rendered, err := output(helm)
 	if err != nil {
 		return err

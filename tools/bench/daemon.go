@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// daemon is bin/privyseal serve with its default flags.
+// daemon is bin/privyseal serve, with its default flags unless it says otherwise.
 type daemon struct {
 	command *exec.Cmd
 	began   time.Time
@@ -24,15 +24,15 @@ type daemon struct {
 // kubesealAddress is where a daemon of the bench serves its certificates.
 const kubesealAddress = "127.0.0.1:18099"
 
-func (c *cluster) startDaemon() (*daemon, error) {
+func (c *cluster) startDaemon(flags ...string) (*daemon, error) {
 	log, err := os.Create(filepath.Join(c.state, "daemon.log"))
 	if err != nil {
 		return nil, fmt.Errorf("making the daemon's log: %w", err)
 	}
 	// Ports are the kernel's choice, since another daemon may run here.
-	command := exec.Command(filepath.Join(c.root, "bin", "privyseal"), "serve", "--kubeconfig", c.kubeconfig,
+	command := exec.Command(filepath.Join(c.root, "bin", "privyseal"), append([]string{"serve", "--kubeconfig", c.kubeconfig,
 		"--namespace", system, "--metrics-address", "127.0.0.1:0", "--probe-address", "127.0.0.1:0",
-		"--kubeseal-address", kubesealAddress)
+		"--kubeseal-address", kubesealAddress}, flags...)...)
 	command.Stderr = log
 	// It ends with the bench, however that ends.
 	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

@@ -39,6 +39,7 @@ type steady struct {
 // quiet is all that is measured of a daemon that has nothing to do.
 type quiet struct {
 	plain, foreign restarted // without and with Secrets of others
+	reloading      restarted // with them, and a workload that Reloader's annotations have restarted for one
 	steady         steady
 }
 
@@ -64,16 +65,40 @@ func (c *cluster) beQuiet(ctx context.Context, w crowd) (quiet, error) {
 	if q.steady, err = c.refresh(ctx, w, d); err != nil {
 		return q, stopped(d, err)
 	}
+	if err := d.stop(); err != nil {
+		return q, err
+	}
+	log.Print("a restart among them with --reloader")
+	if err := c.apply(ctx, reloaded); err != nil {
+		return q, fmt.Errorf("making a workload that Reloader would restart: %w", err)
+	}
+	if d, q.reloading, err = c.restart(ctx, "--reloader"); err != nil {
+		return q, err
+	}
 	return q, d.stop()
 }
 
+// reloaded reads one of the Secrets of others, and is to be restarted for it.
+const reloaded = `
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: reloaded, namespace: foreign, annotations: {reloader.stakater.com/auto: "true"}}
+spec:
+  replicas: 0
+  selector: {matchLabels: {app: reloaded}}
+  template:
+    metadata: {labels: {app: reloaded}}
+    spec:
+      containers: [{name: app, image: none, envFrom: [{secretRef: {name: f-0000}}]}]
+`
+
 // restart starts a daemon and waits until it is idle.
-func (c *cluster) restart(ctx context.Context) (*daemon, restarted, error) {
+func (c *cluster) restart(ctx context.Context, flags ...string) (*daemon, restarted, error) {
 	from, err := c.mark()
 	if err != nil {
 		return nil, restarted{}, err
 	}
-	d, err := c.startDaemon()
+	d, err := c.startDaemon(flags...)
 	if err != nil {
 		return nil, restarted{}, err
 	}
@@ -165,6 +190,10 @@ func (q quiet) rows(rows *table, w crowd) {
 		row{fmt.Sprintf("memory for %d Secrets of others, 32 KiB each", foreignSecrets),
 			fmt.Sprintf("RSS %+.1f MiB, of that its own %+.1f MiB",
 				float64(q.foreign.memory.peak-q.plain.memory.peak)/1024, float64(q.foreign.memory.own-q.plain.memory.own)/1024),
+			"", "", "≤ +5 MiB"},
+		row{"… with --reloader, and a workload that reads one",
+			fmt.Sprintf("RSS %+.1f MiB, of that its own %+.1f MiB",
+				float64(q.reloading.memory.peak-q.plain.memory.peak)/1024, float64(q.reloading.memory.own-q.plain.memory.own)/1024),
 			"", "", "≤ +5 MiB"},
 	)
 	rows.note("A restarted daemon has RSS %s, of that its own %s; it asked the API server for %s. While nothing changed: %s.",
