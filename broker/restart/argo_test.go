@@ -10,41 +10,16 @@ import (
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
 	"github.com/privyseal/privyseal/broker/reloader"
 	"github.com/privyseal/privyseal/broker/restart"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
 )
-
-// defineRollouts has the API server serve Argo's Rollouts, whatever stands in
-// them. Nobody makes their pods but the tests.
-func defineRollouts(t *testing.T, access *rest.Config) {
-	t.Helper()
-	kind := restart.ArgoRollout()
-	any := apiextensionsv1.JSONSchemaProps{Type: "object", XPreserveUnknownFields: new(true)}
-	definition := &apiextensionsv1.CustomResourceDefinition{ObjectMeta: metav1.ObjectMeta{Name: "rollouts." + kind.Group}}
-	definition.Spec = apiextensionsv1.CustomResourceDefinitionSpec{
-		Group: kind.Group, Scope: apiextensionsv1.NamespaceScoped,
-		Names: apiextensionsv1.CustomResourceDefinitionNames{Kind: kind.Kind, ListKind: kind.Kind + "List", Plural: "rollouts", Singular: "rollout"},
-		Versions: []apiextensionsv1.CustomResourceDefinitionVersion{{
-			Name: kind.Version, Served: true, Storage: true,
-			Subresources: &apiextensionsv1.CustomResourceSubresources{Status: &apiextensionsv1.CustomResourceSubresourceStatus{}},
-			Schema: &apiextensionsv1.CustomResourceValidation{OpenAPIV3Schema: &apiextensionsv1.JSONSchemaProps{
-				Type: "object", Properties: map[string]apiextensionsv1.JSONSchemaProps{"spec": any, "status": any}}},
-		}},
-	}
-	if _, err := envtest.InstallCRDs(access, envtest.CRDInstallOptions{CRDs: []*apiextensionsv1.CustomResourceDefinition{definition}}); err != nil {
-		t.Fatal(err)
-	}
-}
 
 // argo makes a Rollout with two pods, as Argo's controller would.
 func (c *cluster) argo(name string, annotations map[string]string, parts ...part) *unstructured.Unstructured {

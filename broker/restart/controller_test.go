@@ -23,7 +23,7 @@ import (
 
 func TestOnARealAPIServer(t *testing.T) {
 	access := brokertest.APIServer(t)
-	defineRollouts(t, access)
+	brokertest.DefineRollouts(t, access)
 	// Alone, since two of its changes have to come within one quiet period.
 	t.Run("one change is one patch", func(t *testing.T) { oneChangeIsOnePatch(newCluster(t, access)) })
 	for name, test := range map[string]func(*cluster){
