@@ -20,13 +20,13 @@ func TestAKindThatIsMissingIsAwaitedAndSaidSoOnce(t *testing.T) {
 			}
 			return false, nil
 		},
-		setup: func() error { set = true; return errors.New("set up without the kind") },
+		setup: func(context.Context) error { set = true; return errors.New("set up without the kind") },
 	}
 	if err := awaited.Start(ctx); err != nil || set || said != 1 {
 		t.Errorf("set up: %t, said %d times: %v", set, said, err)
 	}
 	awaited.served = func() (bool, error) { return true, nil }
-	awaited.setup = func() error { set = true; return nil }
+	awaited.setup = func(context.Context) error { set = true; return nil }
 	if err := awaited.Start(t.Context()); err != nil || !set {
 		t.Errorf("set up: %t, %v", set, err)
 	}

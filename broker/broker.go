@@ -81,6 +81,10 @@ type Config struct {
 	// The zero value: they are not.
 	Reloader Reloader
 
+	// ArgoRollouts has Rollouts of Argo restarted as Deployments are, once there
+	// are any.
+	ArgoRollouts bool
+
 	// MetricsAddress to serve metrics on. Empty: not at all.
 	MetricsAddress string
 
@@ -137,7 +141,7 @@ func newManager(config Config) (manager.Manager, error) {
 	access.QPS = -1 // the API server's own priority and fairness is the limit
 	mgr, err := ctrl.NewManager(access, ctrl.Options{
 		Scheme: scheme, Logger: config.Log, MapperProvider: mapper, NewCache: patient(config.Log),
-		Cache: cacheOptions(config.Namespaces),
+		Cache: cacheOptions(config),
 		Client: client.Options{Cache: &client.CacheOptions{
 			// Values are never cached: Secrets are read one by one when needed.
 			DisableFor: []client.Object{&corev1.Secret{}, &corev1.ConfigMap{}},
@@ -159,7 +163,7 @@ func newManager(config Config) (manager.Manager, error) {
 
 // cacheOptions keep little of much: of Secrets and ReplicaSets metadata alone,
 // of pods and workloads what a restart is judged by.
-func cacheOptions(namespaces []string) cache.Options {
+func cacheOptions(config Config) cache.Options {
 	options := cache.Options{
 		DefaultTransform: cache.TransformStripManagedFields(),
 		ByObject:         restart.ByObject(),
@@ -173,9 +177,12 @@ func cacheOptions(namespaces []string) cache.Options {
 	}
 	options.ByObject[&batchv1.Job{}] = cache.ByObject{Transform: cache.TransformStripManagedFields()}
 	options.ByObject[&batchv1.CronJob{}] = cache.ByObject{Transform: cache.TransformStripManagedFields()}
-	if len(namespaces) > 0 {
+	if config.ArgoRollouts {
+		options.ByObject[restart.NewArgoRollout()] = cache.ByObject{Transform: restart.KeepWorkload}
+	}
+	if len(config.Namespaces) > 0 {
 		options.DefaultNamespaces = map[string]cache.Config{}
-		for _, namespace := range namespaces {
+		for _, namespace := range config.Namespaces {
 			options.DefaultNamespaces[namespace] = cache.Config{}
 		}
 	}
@@ -216,6 +223,9 @@ func wire(ctx context.Context, mgr manager.Manager, config Config) error {
 	})
 	if err := restarts.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("setting up restarts: %w", err)
+	}
+	if err := wireRollouts(mgr, config, restarts); err != nil {
+		return err
 	}
 
 	connections := store.New(store.Config{

@@ -15,6 +15,7 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 
+	"github.com/privyseal/privyseal/broker/restart"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
 )
 
@@ -31,11 +32,12 @@ func mapper(access *rest.Config, client *http.Client) (meta.RESTMapper, error) {
 	known := meta.NewDefaultRESTMapper([]schema.GroupVersion{
 		corev1.SchemeGroupVersion, appsv1.SchemeGroupVersion, batchv1.SchemeGroupVersion, v1alpha1.GroupVersion,
 		admissionregistrationv1.SchemeGroupVersion, discoveryv1.SchemeGroupVersion,
-		ssv1alpha1.SchemeGroupVersion,
+		ssv1alpha1.SchemeGroupVersion, restart.ArgoRollout().GroupVersion(),
 	})
 	known.Add(corev1.SchemeGroupVersion.WithKind("Namespace"), meta.RESTScopeRoot)
 	known.Add(admissionregistrationv1.SchemeGroupVersion.WithKind("MutatingWebhookConfiguration"), meta.RESTScopeRoot)
 	known.Add(ssv1alpha1.SchemeGroupVersion.WithKind("SealedSecret"), meta.RESTScopeNamespace)
+	known.Add(restart.ArgoRollout(), meta.RESTScopeNamespace)
 	known.Add(discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice"), meta.RESTScopeNamespace)
 	for _, kind := range []string{"ConfigMap", "Pod", "Secret", "ServiceAccount"} {
 		known.Add(corev1.SchemeGroupVersion.WithKind(kind), meta.RESTScopeNamespace)

@@ -5,9 +5,11 @@ import (
 	"crypto/rand"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr/funcr"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -63,7 +65,9 @@ func TestANamespaceWithoutAnEnvironmentReadsItsOwnStore(t *testing.T) {
 			Refresh:  &v1alpha1.Refresh{Interval: &metav1.Duration{Duration: 24 * time.Hour}},
 		}},
 	)
-	runDaemon(t, broker.Config{REST: access, Namespace: brokertest.System, Allowed: allowed(t, vault)})
+	log := &daemonLog{}
+	runDaemon(t, broker.Config{REST: access, Namespace: brokertest.System, Allowed: allowed(t, vault),
+		ArgoRollouts: true, Log: funcr.New(log.write, funcr.Options{})})
 
 	// The claim waits for its store. Once it is synced, only a change of the
 	// store has it read again before tomorrow.
@@ -122,6 +126,35 @@ func TestANamespaceWithoutAnEnvironmentReadsItsOwnStore(t *testing.T) {
 	change(vault)
 	claimIs(v1alpha1.ReasonSynced)
 	storeIs(v1alpha1.ReasonReachable)
+
+	// All this time there were no Rollouts, which it was told to restart. Now
+	// somebody installs them.
+	brokertest.Eventually(t, within, log.has("Rollouts are not served yet"))
+	brokertest.DefineRollouts(t, access)
+	brokertest.Eventually(t, within, log.has("Rollouts are served"))
+}
+
+// daemonLog is what a daemon has logged.
+type daemonLog struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *daemonLog) write(_, line string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.text.WriteString(line + "\n")
+}
+
+func (l *daemonLog) has(words string) func(context.Context) error {
+	return func(context.Context) error {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if !strings.Contains(l.text.String(), words) {
+			return fmt.Errorf("the log does not say %q", words)
+		}
+		return nil
+	}
 }
 
 func allowed(t *testing.T, list ...string) address.Allowed {

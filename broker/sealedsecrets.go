@@ -4,16 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"runtime/debug"
 	"time"
 
 	ssv1alpha1 "github.com/bitnami-labs/sealed-secrets/pkg/apis/sealedsecrets/v1alpha1"
-	"github.com/go-logr/logr"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/client-go/discovery"
-	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -108,81 +102,11 @@ func wireSealedSecrets(mgr manager.Manager, config Config, with sealing) error {
 			return fmt.Errorf("setting up the API for kubeseal: %w", err)
 		}
 	}
-	served, err := servedBy(mgr.GetConfig(), mgr.GetHTTPClient())
-	if err != nil {
-		return err
-	}
-	awaited := &awaitedKind{served: served, log: mgr.GetLogger(), setup: func() error {
-		return reconciler.SetupWithManager(mgr, with.turned)
-	}}
-	if err := mgr.Add(awaited); err != nil {
-		return fmt.Errorf("setting up SealedSecrets: %w", err)
-	}
-	return nil
-}
-
-// servedBy asks the API server whether it knows SealedSecrets.
-func servedBy(access *rest.Config, http *http.Client) (func() (bool, error), error) {
-	client, err := discovery.NewDiscoveryClientForConfigAndClient(access, http)
-	if err != nil {
-		return nil, fmt.Errorf("making a client for discovery: %w", err)
-	}
-	return func() (bool, error) {
-		list, err := client.ServerResourcesForGroupVersion(ssv1alpha1.SchemeGroupVersion.String())
-		if apierrors.IsNotFound(err) {
-			return false, nil
-		}
-		if err != nil {
-			return false, fmt.Errorf("asking for the kinds of %s: %w", ssv1alpha1.SchemeGroupVersion, err)
-		}
-		for _, resource := range list.APIResources {
-			if resource.Kind == "SealedSecret" {
-				return true, nil
-			}
-		}
-		return false, nil
-	}, nil
-}
-
-// awaitedKind begins to serve a kind when there is one. A watch on a kind that
-// is not there would end the daemon, and claims with it.
-type awaitedKind struct {
-	served func() (bool, error)
-	setup  func() error
-	log    logr.Logger
-}
-
-// NeedLeaderElection implements manager.LeaderElectionRunnable.
-func (a *awaitedKind) NeedLeaderElection() bool { return false }
-
-// knockForKind is how often a kind is asked for that is not there.
-const knockForKind = 10 * time.Second
-
-// Start implements manager.Runnable.
-func (a *awaitedKind) Start(ctx context.Context) error {
-	told := false
-	err := wait.PollUntilContextCancel(ctx, knockForKind, true, func(context.Context) (bool, error) {
-		found, err := a.served()
-		if !found && !told {
-			why := "the CustomResourceDefinition sealedsecrets.bitnami.com is missing"
-			if err != nil {
-				why = err.Error()
-			}
-			a.log.Info("SealedSecrets are not served yet, all else is; install the definition with the chart (crds.enabled) or switch them off (sealedSecrets.enabled)", "reason", why)
-			told = true
-		}
-		return found, nil
+	return await(mgr, awaitedKind{
+		kind: ssv1alpha1.SchemeGroupVersion.WithKind("SealedSecret"), definition: "sealedsecrets.bitnami.com",
+		remedy: "install the definition with the chart (crds.enabled) or switch them off (sealedSecrets.enabled)",
+		setup:  func(context.Context) error { return reconciler.SetupWithManager(mgr, with.turned) },
 	})
-	if err != nil {
-		return nil // ctx ended, which is no failure
-	}
-	if err := a.setup(); err != nil && !errors.Is(err, context.Canceled) {
-		return fmt.Errorf("setting up SealedSecrets: %w", err)
-	}
-	if told {
-		a.log.Info("SealedSecrets are served")
-	}
-	return nil
 }
 
 // revision of the source that this was built from.

@@ -24,6 +24,9 @@ const (
 	PausedAt = "deployment." + domain + "paused-at"
 )
 
+// Strategy on a Rollout of Argo says how it is restarted.
+const Strategy = domain + "rollout-strategy"
+
 // Kind of what a workload is restarted for.
 type Kind string
 

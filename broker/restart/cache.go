@@ -8,6 +8,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -71,7 +72,7 @@ func KeepMetadata(object any) (any, error) {
 }
 
 // KeepWorkload is a cache.TransformFunc that leaves of a Deployment,
-// StatefulSet or DaemonSet what a restart is judged by: identity, how it
+// StatefulSet, DaemonSet or Rollout what a restart is judged by: identity, how it
 // replaces pods, whether it wants any, how far it is with that, and of its
 // template the labels, our annotations and a single container that reads the
 // same Secrets.
@@ -93,6 +94,10 @@ func KeepWorkload(object any) (any, error) {
 			UpdateStrategy: object.Spec.UpdateStrategy, Template: keepTemplate(&object.Spec.Template)},
 			Status: appsv1.DaemonSetStatus{ObservedGeneration: object.Status.ObservedGeneration,
 				DesiredNumberScheduled: object.Status.DesiredNumberScheduled, UpdatedNumberScheduled: object.Status.UpdatedNumberScheduled}}, nil
+	case *unstructured.Unstructured:
+		if isArgo(object) {
+			return keepArgo(object)
+		}
 	}
 	return object, nil
 }
@@ -191,8 +196,8 @@ func readBy(object client.Object) []string {
 }
 
 func ownerUID(object client.Object) []string {
-	owner, isApps := controllerOf(object)
-	if !isApps {
+	owner, known := controllerOf(object)
+	if !known {
 		return nil
 	}
 	return []string{string(owner.UID)}

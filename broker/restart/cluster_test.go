@@ -17,6 +17,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
@@ -50,6 +52,7 @@ type cluster struct {
 	metrics   *prometheus.Registry                                  // of the daemon that was started last
 
 	reloader *reloader.Options // nil: its annotations are not read
+	rollouts bool              // daemons can be told of Argo's Rollouts
 	tick     int               // of allDealtWith
 
 	mu      sync.Mutex
@@ -212,13 +215,20 @@ func (c *cluster) deploy(name string, own, annotations map[string]string, parts 
 // that were there.
 func (c *cluster) rollout(name string) {
 	c.Helper()
-	ctx := c.Context()
 	deployment := &appsv1.Deployment{}
-	c.must(c.client.Get(ctx, c.key(name), deployment))
+	c.must(c.client.Get(c.Context(), c.key(name), deployment))
+	c.replace(deployment, appsv1.SchemeGroupVersion.WithKind("Deployment"), deployment.Spec.Template)
+}
+
+// replace makes a ReplicaSet and pods of a template, for the workload whose it is,
+// then deletes the pods that were there.
+func (c *cluster) replace(workload client.Object, kind schema.GroupVersionKind, template corev1.PodTemplateSpec) {
+	c.Helper()
+	ctx, name := c.Context(), workload.GetName()
 	old := c.pods(name)
-	set := &appsv1.ReplicaSet{ObjectMeta: c.meta(fmt.Sprintf("%s-%d", name, deployment.Generation))}
-	set.Spec.Selector, set.Spec.Template = deployment.Spec.Selector, deployment.Spec.Template
-	set.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(deployment, appsv1.SchemeGroupVersion.WithKind("Deployment"))}
+	set := &appsv1.ReplicaSet{ObjectMeta: c.meta(fmt.Sprintf("%s-%d", name, workload.GetGeneration()))}
+	set.Spec.Selector, set.Spec.Template = &metav1.LabelSelector{MatchLabels: map[string]string{"app": name}}, template
+	set.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(workload, kind)}
 	c.must(c.client.Create(ctx, set))
 	for i := range 2 {
 		c.pod(fmt.Sprintf("%s-%d", set.Name, i), set.Spec.Template, set, "ReplicaSet")
@@ -256,6 +266,8 @@ func (c *cluster) line(object client.Object) string {
 		template = object.Spec.Template
 	case *appsv1.DaemonSet:
 		template = object.Spec.Template
+	case *unstructured.Unstructured:
+		template = templateOf(c, object)
 	}
 	line := template.Annotations[v1alpha1.AnnotationRestartedFor]
 	return strings.TrimSpace(fmt.Sprint(object.GetGeneration()-1, " ", line))
@@ -277,7 +289,8 @@ func (c *cluster) expect(name, format string, sequences ...any) {
 // daemon is a running Controller.
 type daemon struct {
 	*restart.Controller
-	stop func()
+	cache cache.Cache
+	stop  func()
 }
 
 // daemon starts one, which ends with the test at the latest.
@@ -286,6 +299,9 @@ func (c *cluster) daemon() daemon {
 	configuration := rest.CopyConfig(c.access)
 	configuration.Wrap(func(next http.RoundTripper) http.RoundTripper { return counting{c, next} })
 	byObject := restart.ByObject()
+	if c.rollouts {
+		byObject[restart.NewArgoRollout()] = cache.ByObject{Transform: restart.KeepWorkload}
+	}
 	mgr, err := manager.New(configuration, manager.Options{
 		Scheme:                 c.client.Scheme(),
 		Metrics:                metricsserver.Options{BindAddress: "0"},
@@ -325,7 +341,7 @@ func (c *cluster) daemon() daemon {
 		}
 	})
 	c.Cleanup(stop)
-	return daemon{controller, stop}
+	return daemon{controller, mgr.GetCache(), stop}
 }
 
 // keeper remembers what is not ours, for a daemon.
@@ -341,7 +357,7 @@ type counting struct {
 }
 
 func (r counting) RoundTrip(request *http.Request) (*http.Response, error) {
-	if request.Method != http.MethodGet && strings.Contains(request.URL.Path, "/apis/apps/") {
+	if request.Method != http.MethodGet && (strings.Contains(request.URL.Path, "/apis/apps/") || strings.Contains(request.URL.Path, "/apis/argoproj.io/")) {
 		r.cluster.mu.Lock()
 		r.cluster.patches = append(r.cluster.patches, request.Method+" "+request.URL.Path[strings.LastIndex(request.URL.Path, "/")+1:])
 		r.cluster.mu.Unlock()

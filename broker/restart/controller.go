@@ -97,6 +97,7 @@ type Controller struct {
 	deferrals *deferrals
 	turns     *turns
 	reach     reach
+	rollouts  rollouts
 	metrics   *metrics
 
 	// From the manager:
@@ -138,6 +139,7 @@ func (c *Controller) SetupWithManager(mgr manager.Manager) error {
 		return fmt.Errorf("registering the metrics of restarts: %w", err)
 	}
 	c.gather = newGatherer(mgr.GetCache(), c.config)
+	c.gather.rollouts = &c.rollouts
 	c.client, c.live = mgr.GetClient(), mgr.GetAPIReader()
 	c.events = mgr.GetEventRecorder(name)
 	b := builder.TypedControllerManagedBy[Workload](mgr).Named(name).
@@ -146,7 +148,8 @@ func (c *Controller) SetupWithManager(mgr manager.Manager) error {
 	for _, source := range c.sources(mgr.GetCache()) {
 		b = b.WatchesRawSource(source)
 	}
-	if err := b.Complete(c); err != nil {
+	var err error
+	if c.rollouts.restarts, err = b.Build(c); err != nil {
 		return fmt.Errorf("setting up %s: %w", name, err)
 	}
 	if c.config.Foreign != nil {

@@ -23,6 +23,7 @@ import (
 
 func TestOnARealAPIServer(t *testing.T) {
 	access := brokertest.APIServer(t)
+	brokertest.DefineRollouts(t, access)
 	// Alone, since two of its changes have to come within one quiet period.
 	t.Run("one change is one patch", func(t *testing.T) { oneChangeIsOnePatch(newCluster(t, access)) })
 	for name, test := range map[string]func(*cluster){
@@ -48,6 +49,9 @@ func TestOnARealAPIServer(t *testing.T) {
 		"windows that cannot be used let nothing restart":    windowsThatCannotBeUsedLetNothingRestart,
 		"a reason lets go what waits and nothing else":       aReasonLetsGoWhatWaitsAndNothingElse,
 		"windows are refused by both":                        windowsAreRefusedByBoth,
+
+		"Rollouts of Argo are one patch for one change":       rolloutsOfArgoAreOnePatchForOneChange,
+		"Rollouts of Argo are restarted for what is not ours": rolloutsOfArgoAreRestartedForWhatIsNotOurs,
 
 		"no more roll than the budget lets":             noMoreRollThanTheBudgetLets,
 		"one that fails stops the rest":                 oneThatFailsStopsTheRest,

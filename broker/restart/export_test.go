@@ -83,3 +83,10 @@ func RolloutOf(object client.Object, pods []Pod, now time.Time) Rollout {
 
 // TroubleOf says why a pod does not get ready.
 func TroubleOf(pod *corev1.Pod) string { return troubleOf(pod) }
+
+// WorkloadsOfSet are those that a ReplicaSet leads to.
+func WorkloadsOfSet(set client.Object) []Workload {
+	meta := replicaSetMeta()
+	meta.OwnerReferences = set.GetOwnerReferences()
+	return ofReplicaSet(context.Background(), meta)
+}

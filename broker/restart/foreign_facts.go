@@ -129,6 +129,9 @@ func (g gatherer) addForeign(ctx context.Context, w Workload, s shape, facts *Fa
 	if g.foreign != nil {
 		_, wrong := reloader.PauseOf(s.GetAnnotations())
 		problem = errors.Join(problem, wrong)
+		if w.Kind == kindRollout {
+			problem = errors.Join(problem, reloader.CheckStrategy(s.GetAnnotations()))
+		}
 	}
 	for _, of := range all {
 		if err := g.addObject(ctx, of, facts); err != nil {

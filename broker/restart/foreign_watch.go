@@ -43,7 +43,8 @@ func (f *foreigners) setup(mgr manager.Manager) error {
 	for _, source := range f.sources(mgr.GetCache()) {
 		b = b.WatchesRawSource(source)
 	}
-	if err := b.Complete(f); err != nil {
+	var err error
+	if f.rollouts.foreigner, err = b.Build(f); err != nil {
 		return fmt.Errorf("setting up %s: %w", nameForeign, err)
 	}
 	return nil
@@ -106,7 +107,7 @@ func ofWorkload[object client.Object](f *foreigners, kind string) handler.TypedM
 			return nil // unreachable: it is one of those that are watched
 		}
 		selection := selectionOf(s, f.config.Reloader)
-		if !selection.rules.Any() {
+		if s.passedOver != "" || !selection.rules.Any() {
 			return nil
 		}
 		candidates, err := f.gather.candidates(ctx, o.GetNamespace(), selection)
@@ -199,7 +200,7 @@ func (g gatherer) wanting(ctx context.Context, of foreign.Object) ([]Workload, e
 	var wanting []Workload
 	err = g.each(ctx, of.Namespace, func(w Workload, object client.Object) error {
 		s, err := shapeOf(object)
-		if err != nil || object.GetDeletionTimestamp() != nil {
+		if err != nil || s.passedOver != "" || object.GetDeletionTimestamp() != nil {
 			return err
 		}
 		selection := g.selections.of(w, s)

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -31,6 +32,7 @@ type gatherer struct {
 	// foreign remembers what is not ours; nil: nobody is restarted for it.
 	foreign    *foreign.Keeper
 	selections *selections
+	rollouts   *rollouts // nil: those of Argo are not restarted
 }
 
 func newGatherer(from client.Reader, config Config) gatherer {
@@ -38,20 +40,27 @@ func newGatherer(from client.Reader, config Config) gatherer {
 }
 
 // workload is the workload as the cache shows it; the error says NotFound for
-// one that is gone or going.
+// one that is gone or going, or is passed over.
 func (g gatherer) workload(ctx context.Context, w Workload) (shape, error) {
 	object := w.newObject()
 	if object == nil {
 		return shape{}, fmt.Errorf("reading %s: nothing of that kind is restarted", w)
 	}
+	gone := fmt.Errorf("reading %s: %w", w, apierrors.NewNotFound(schema.GroupResource{Group: w.gvk().Group, Resource: w.Kind}, w.Name))
+	if w.Kind == kindRollout && !g.rollouts.there() {
+		return shape{}, gone
+	}
 	if err := g.cache.Get(ctx, w.NamespacedName, object, client.UnsafeDisableDeepCopy); err != nil {
 		return shape{}, fmt.Errorf("reading %s: %w", w, err)
 	}
 	if object.GetDeletionTimestamp() != nil {
-		return shape{}, fmt.Errorf("reading %s: %w", w,
-			apierrors.NewNotFound(appsv1.Resource(w.Kind), w.Name))
+		return shape{}, gone
 	}
-	return shapeOf(object)
+	s, err := shapeOf(object)
+	if err == nil && s.passedOver != "" {
+		return shape{}, gone
+	}
+	return s, err
 }
 
 // facts about a workload.
@@ -85,7 +94,7 @@ func (g gatherer) facts(ctx context.Context, w Workload, s shape) (Facts, error)
 // pods that live and belong to the workload.
 func (g gatherer) pods(ctx context.Context, w Workload, uid types.UID) ([]Pod, error) {
 	owners := []types.UID{uid}
-	if w.Kind == "Deployment" {
+	if w.Kind == "Deployment" || w.Kind == kindRollout {
 		sets := &metav1.PartialObjectMetadataList{}
 		sets.SetGroupVersionKind(appsv1.SchemeGroupVersion.WithKind("ReplicaSetList"))
 		if err := g.owned(ctx, sets, w.Namespace, uid); err != nil {
@@ -173,9 +182,13 @@ func parse(ctx context.Context, name types.NamespacedName, history string) (revi
 // each calls a function with the workloads of a namespace; an empty one means
 // all.
 func (g gatherer) each(ctx context.Context, namespace string, do func(Workload, client.Object) error) error {
-	for kind, list := range map[string]client.ObjectList{
+	lists := map[string]client.ObjectList{
 		"Deployment": &appsv1.DeploymentList{}, "StatefulSet": &appsv1.StatefulSetList{}, "DaemonSet": &appsv1.DaemonSetList{},
-	} {
+	}
+	if g.rollouts.there() {
+		lists[kindRollout] = newArgoList()
+	}
+	for kind, list := range lists {
 		if err := g.cache.List(ctx, list, client.InNamespace(namespace), client.UnsafeDisableDeepCopy); err != nil {
 			return fmt.Errorf("listing %ss: %w", kind, err)
 		}
@@ -213,8 +226,8 @@ func (g gatherer) consumers(ctx context.Context, secret types.NamespacedName) ([
 // alone, belongs to a kind that is not restarted, or whose ReplicaSet the
 // cache has not seen yet.
 func (g gatherer) workloadOf(ctx context.Context, pod *corev1.Pod) (w Workload, belongs bool, err error) {
-	owner, isApps := controllerOf(pod)
-	if !isApps {
+	owner, known := controllerOf(pod)
+	if !known {
 		return Workload{}, false, nil
 	}
 	if owner.Kind != "ReplicaSet" {
@@ -230,13 +243,13 @@ func (g gatherer) workloadOf(ctx context.Context, pod *corev1.Pod) (w Workload, 
 		return Workload{}, false, nil
 	}
 	w, belongs = deploymentOf(set)
-	return w, belongs, nil
+	return w, belongs && (w.Kind != kindRollout || g.rollouts.there()), nil
 }
 
-// deploymentOf is the Deployment that a ReplicaSet belongs to.
+// deploymentOf is the Deployment, or the Rollout, that a ReplicaSet belongs to.
 func deploymentOf(set metav1.Object) (w Workload, belongs bool) {
-	owner, isApps := controllerOf(set)
-	if !isApps || owner.Kind != "Deployment" {
+	owner, known := controllerOf(set)
+	if !known || owner.Kind != "Deployment" && owner.Kind != kindRollout {
 		return Workload{}, false
 	}
 	return Workload{owner.Kind, types.NamespacedName{Namespace: set.GetNamespace(), Name: owner.Name}}, true

@@ -110,9 +110,10 @@ func keepVolumes(spec *corev1.PodSpec) []corev1.Volume {
 }
 
 // hashLabels tell the templates apart that a workload's pods were made from:
-// that of a Deployment's pods, and that of a StatefulSet's or DaemonSet's.
+// that of a Deployment's pods, that of a StatefulSet's or DaemonSet's, and that of
+// a Rollout's.
 func hashLabels() []string {
-	return []string{appsv1.DefaultDeploymentUniqueLabelKey, appsv1.ControllerRevisionHashLabelKey}
+	return []string{appsv1.DefaultDeploymentUniqueLabelKey, appsv1.ControllerRevisionHashLabelKey, "rollouts-pod-template-hash"}
 }
 
 func hashOf(pod *corev1.Pod) string {

@@ -14,7 +14,7 @@ import (
 type Rollout struct {
 	// UnderWay: pods of the present template are not all there, or not all
 	// available. One that is held (paused, OnDelete, a partition) is not under
-	// way.
+	// way, nor is one that waits at a step of its own for long.
 	UnderWay bool
 	// Fails says why it does not get on; empty where it does.
 	Fails string
@@ -53,12 +53,23 @@ func (s shape) rollout(pods []Pod, now time.Time) Rollout {
 		r.Ready = time.Time{}
 	}
 	if r.UnderWay && s.overdue {
-		r.Fails = cmp.Or(r.Fails, "its progress deadline is exceeded")
+		r.Fails = cmp.Or(r.Fails, s.whyOverdue())
 	}
 	if r.UnderWay && !latest.IsZero() && now.Sub(latest) > patience {
+		if s.atStep { // it is well, and may wait for days: nobody waits with it
+			r.UnderWay = false
+			return r
+		}
 		r.Fails = cmp.Or(r.Fails, "it gets no further")
 	}
 	return r
+}
+
+func (s shape) whyOverdue() string {
+	if s.GetObjectKind().GroupVersionKind().Kind == kindRollout {
+		return "it is degraded" // of which the deadline is one of several reasons
+	}
+	return "its progress deadline is exceeded"
 }
 
 // beganAt is when our field of the template was last written. The API server

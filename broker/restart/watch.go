@@ -243,12 +243,12 @@ func specTurned[object client.Object]() predicate.TypedPredicate[object] {
 }
 
 // progressOf a workload's rollout, as its status has it.
-func progressOf(object client.Object) [2]bool {
+func progressOf(object client.Object) [3]bool {
 	s, err := shapeOf(object)
 	if err != nil {
-		return [2]bool{} // unreachable: only workloads are watched with it
+		return [3]bool{} // unreachable: only workloads are watched with it
 	}
-	return [2]bool{s.underWay, s.overdue}
+	return [3]bool{s.underWay, s.overdue, s.atStep}
 }
 
 func askedNow(object client.Object) string { return object.GetAnnotations()[annotation.RestartNow] }

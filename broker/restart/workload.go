@@ -8,6 +8,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -19,7 +20,7 @@ import (
 // Workload names one workload. It is the key that the controller's queue
 // works by.
 type Workload struct {
-	// Kind is Deployment, StatefulSet or DaemonSet.
+	// Kind is Deployment, StatefulSet, DaemonSet or Rollout.
 	Kind string
 	types.NamespacedName
 }
@@ -30,7 +31,12 @@ func compareWorkloads(a, b Workload) int { return strings.Compare(a.String(), b.
 // String is kind/namespace/name.
 func (w Workload) String() string { return w.Kind + "/" + w.NamespacedName.String() }
 
-func (w Workload) gvk() schema.GroupVersionKind { return appsv1.SchemeGroupVersion.WithKind(w.Kind) }
+func (w Workload) gvk() schema.GroupVersionKind {
+	if w.Kind == kindRollout {
+		return ArgoRollout()
+	}
+	return appsv1.SchemeGroupVersion.WithKind(w.Kind)
+}
 
 // newObject is an empty object of the workload's kind; nil for a kind that is
 // not restarted.
@@ -42,6 +48,8 @@ func (w Workload) newObject() client.Object {
 		return &appsv1.StatefulSet{}
 	case "DaemonSet":
 		return &appsv1.DaemonSet{}
+	case kindRollout:
+		return NewArgoRollout()
 	}
 	return nil
 }
@@ -57,6 +65,10 @@ type shape struct {
 	// underWay: a rollout is, unless something holds it. overdue: it takes longer
 	// than the workload itself allows.
 	underWay, overdue bool
+	// atStep: the rollout waits at a step of its own for somebody to let it go on.
+	atStep bool
+	// passedOver says why the workload is not restarted; empty: it is.
+	passedOver string
 }
 
 func shapeOf(object client.Object) (shape, error) {
@@ -81,6 +93,11 @@ func shapeOf(object client.Object) (shape, error) {
 			s.held = HeldByOnDelete
 		}
 		s.underWay = rollsOver(object)
+	case *unstructured.Unstructured:
+		if !isArgo(object) {
+			return shape{}, fmt.Errorf("reading a workload: a %s is not one", object.GroupVersionKind())
+		}
+		s = shapeOfArgo(object)
 	default:
 		return shape{}, fmt.Errorf("reading a workload: %T is not one", object)
 	}
@@ -119,14 +136,18 @@ func live(pod *corev1.Pod) bool {
 		pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed
 }
 
-// controllerOf is the object's controller, if it is of group apps.
-func controllerOf(object metav1.Object) (owner *metav1.OwnerReference, isApps bool) {
+// controllerOf is the object's controller, if it is of group apps or a Rollout.
+func controllerOf(object metav1.Object) (owner *metav1.OwnerReference, known bool) {
 	owner = metav1.GetControllerOfNoCopy(object)
 	if owner == nil {
 		return nil, false
 	}
-	group, err := schema.ParseGroupVersion(owner.APIVersion)
-	return owner, err == nil && group.Group == appsv1.GroupName
+	group := appsv1.GroupName
+	if owner.Kind == kindRollout {
+		group = ArgoRollout().Group
+	}
+	version, err := schema.ParseGroupVersion(owner.APIVersion)
+	return owner, err == nil && version.Group == group
 }
 
 // facts of the workload, given its live pods and the targets they read.

@@ -62,7 +62,7 @@ func line(account string, r right, served []string) string {
 func TestTheTableOfPermissionsIsWhatTheChartRenders(t *testing.T) {
 	// With a namespace of its own to serve, a rule says by its place whether it
 	// has to hold everywhere.
-	objects := rendered(t, `{namespaces: [payments], vault: {allowedAddresses: ["https://vault:8200"]}, reloader: {enabled: true}}`)
+	objects := rendered(t, `{namespaces: [payments], vault: {allowedAddresses: ["https://vault:8200"]}, reloader: {enabled: true}, argoRollouts: {enabled: true}}`)
 	var given []string
 	for _, account := range []string{"privyseal", "privyseal-webhook"} {
 		for _, r := range rightsOf(t, objects, account) {
