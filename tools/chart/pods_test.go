@@ -82,7 +82,7 @@ func TestArgumentsReachTheProgramWhole(t *testing.T) {
 	deployments := of[*appsv1.Deployment](rendered(t, sets["all given"]))
 	i := slices.IndexFunc(deployments, func(d *appsv1.Deployment) bool { return d.Name == "privyseal" })
 	got := strings.Join(deployments[i].Spec.Template.Spec.Containers[0].Args, "|")
-	want := "serve|--namespace=$(POD_NAMESPACE)|--log-level=debug|--namespaces=payments|--allowed-address=https://vault.vault.svc:8200|--allowed-address=https://[2001:db8::1]:443|--dev-allow-http|--kubeseal-address=:8082|--sealing-key-namespace=sealing|--sealing-key-renewal=24h|--sealing-key-cutoff=2026-01-31T00:00:00Z|--one=1|--two=a b"
+	want := "serve|--namespace=$(POD_NAMESPACE)|--log-level=debug|--namespaces=payments|--allowed-address=https://vault.vault.svc:8200|--allowed-address=https://[2001:db8::1]:443|--dev-allow-http|--max-concurrent-restarts=7|--kubeseal-address=:8082|--sealing-key-namespace=sealing|--sealing-key-renewal=24h|--sealing-key-cutoff=2026-01-31T00:00:00Z|--argo-rollouts|--reloader|--reloader-auto-reload-all|--one=1|--two=a b"
 	if got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}

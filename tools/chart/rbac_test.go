@@ -145,10 +145,10 @@ func TestWithNamespacesOnlyReadingWhatHoldsNoSecretIsClusterWide(t *testing.T) {
 	}
 }
 
-func TestConfigMapsOfTenantsAreReadOnlyWhereTheyMayHaveStores(t *testing.T) {
+func TestConfigMapsOfTenantsAreReadOnlyWhereTheyMayHaveStoresOrBeReloadedFor(t *testing.T) {
 	for name, values := range sets {
 		t.Run(name, func(t *testing.T) {
-			found := false
+			found, watched, reloads := false, false, strings.Contains(values, "reloader: {enabled: true")
 			for _, r := range rightsOf(t, rendered(t, values), "privyseal") {
 				if !slices.Contains(r.Resources, "configmaps") || r.where == namespace {
 					continue
@@ -157,10 +157,20 @@ func TestConfigMapsOfTenantsAreReadOnlyWhereTheyMayHaveStores(t *testing.T) {
 				if slices.Equal(r.Verbs, []string{"create"}) || slices.Equal(r.ResourceNames, []string{"privyseal-unsealed"}) && slices.Equal(r.Verbs, []string{"get", "update"}) {
 					continue
 				}
+				if reloads && slices.Equal(r.ResourceNames, []string{"privyseal-foreign"}) && slices.Equal(r.Verbs, []string{"update"}) {
+					continue
+				}
+				if slices.Equal(r.Verbs, []string{"get", "list", "watch"}) {
+					watched = true
+					continue
+				}
 				found = true
 				if !slices.Equal(r.Verbs, []string{"get"}) {
 					t.Errorf("%s in %q: %v", r.role, r.where, r.PolicyRule)
 				}
+			}
+			if watched != reloads {
+				t.Errorf("Reloader's annotations are honoured: %t, and ConfigMaps can be watched: %t", reloads, watched)
 			}
 			if listed := strings.Contains(values, "allowedAddresses"); found != listed {
 				t.Errorf("addresses are listed: %t, and ConfigMaps can be read: %t", listed, found)

@@ -50,6 +50,7 @@ vault: {allowedAddresses: ["https://vault.vault.svc:8200", "https://[2001:db8::1
 sealedSecrets: {keyNamespace: sealing, keyRenewal: 24h, keyCutoff: "2026-01-31T00:00:00Z", mayRecreate: true}
 reloader: {enabled: true, autoReloadAll: true}
 argoRollouts: {enabled: true}
+restarts: {maxConcurrent: 7}
 serve: {replicas: 2, extraArgs: [--one=1, "--two=a b"]}
 webhook: {replicas: 3, extraArgs: [--three]}
 networkPolicy:
