@@ -102,6 +102,8 @@ func TestANewVersionThatCrashesStopsTheRest(t *testing.T) {
 	for _, name := range apps {
 		manifest := reader(tenant, name, `privyseal.io/secret.db: "db", privyseal.io/env.db: "password=PASSWORD"`, "")
 		manifest = strings.Replace(manifest, "[sleep, infinity]", `[sh, -c, 'test "$PASSWORD" != broken && sleep infinity']`, 1)
+		// A container that ends at once counts as ready for a moment.
+		manifest = strings.Replace(manifest, "spec:\n  selector", "spec:\n  minReadySeconds: 2\n  selector", 1)
 		if name == "app-1" {
 			manifest = strings.Replace(manifest, "metadata: {name", "metadata: {annotations: {privyseal.io/canary: \"true\"}, name", 1)
 		}
