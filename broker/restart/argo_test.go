@@ -166,7 +166,7 @@ func rolloutsOfArgoAreRestartedForWhatIsNotOurs(c *cluster) {
 		return strings.Contains(strings.Join(c.notes("web"), "\n"), "Rollout ReloaderAnnotation: annotation "+reloader.Strategy+`: "restart" has no effect`)
 	})
 	c.until("it is told that one is passed over", func() bool {
-		return strings.Contains(strings.Join(c.notes("referring"), "\n"), "Rollout ReloaderAnnotation: Reloader's annotations have no effect here: its pods are made from the template of Deployment web (spec.workloadRef)")
+		return strings.Contains(strings.Join(c.notes("referring"), "\n"), "Rollout ReloaderAnnotation: annotations of Reloader have no effect here: its pods are made from the template of Deployment web (spec.workloadRef)")
 	})
 	c.until("the patch is the one that was sent", func() bool { return cmp.Equal([]string{"PATCH web"}, c.requests()) })
 }

@@ -111,7 +111,7 @@ func ofWorkload[object client.Object](f *foreigners, kind string) handler.TypedM
 			return nil
 		}
 		if s.passedOver != "" {
-			f.tellProblem(Workload{kind, client.ObjectKeyFromObject(o)}, s, fmt.Errorf("Reloader's annotations have no effect here: %s", s.passedOver))
+			f.tellProblem(Workload{kind, client.ObjectKeyFromObject(o)}, s, fmt.Errorf("annotations of Reloader have no effect here: %s", s.passedOver))
 			return nil
 		}
 		candidates, err := f.gather.candidates(ctx, o.GetNamespace(), selection)
