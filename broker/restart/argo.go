@@ -30,8 +30,10 @@ import (
 // rollout of two workloads at once.
 //
 // Argo can also replace pods without a new template, once spec.restartAt has
-// passed. Such pods have no line that proves what they were started with, so that
-// is not done: which change a time stands for, somebody would have to remember.
+// passed. That is not done. Such pods have no line, so that their age would be all
+// that proves what they were started with: the time would have to lie as far after
+// a change as clocks may differ, and pods that fail since then could not be told
+// from those that did before.
 
 // ArgoRollout is the kind.
 func ArgoRollout() schema.GroupVersionKind {

@@ -155,6 +155,7 @@ func rolloutsOfArgoAreRestartedForWhatIsNotOurs(c *cluster) {
 	c.reloader = &reloader.Options{}
 	c.secret("db", "password=a")
 	web := c.argo("web", map[string]string{auto: "true", reloader.Strategy: "restart"}, envFrom("db"))
+	c.argoWith("referring", map[string]string{auto: "true"}, map[string]any{"workloadRef": map[string]any{"kind": "Deployment", "name": "web"}})
 	d := c.daemon()
 	c.toldOfRollouts(d)
 	c.remembers("secret/db")
@@ -163,6 +164,9 @@ func rolloutsOfArgoAreRestartedForWhatIsNotOurs(c *cluster) {
 	c.until("the Rollout is patched", func() bool { return strings.HasPrefix(c.line(web), "1 secret/db=") })
 	c.until("it is told that there is one way", func() bool {
 		return strings.Contains(strings.Join(c.notes("web"), "\n"), "Rollout ReloaderAnnotation: annotation "+reloader.Strategy+`: "restart" has no effect`)
+	})
+	c.until("it is told that one is passed over", func() bool {
+		return strings.Contains(strings.Join(c.notes("referring"), "\n"), "Rollout ReloaderAnnotation: annotations of Reloader have no effect here: its pods are made from the template of Deployment web (spec.workloadRef)")
 	})
 	c.until("the patch is the one that was sent", func() bool { return cmp.Equal([]string{"PATCH web"}, c.requests()) })
 }

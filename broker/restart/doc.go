@@ -36,6 +36,9 @@
 // line, as no Secret of ours can be called. What of them is looked at, and what is
 // not, the foreigners see to; how it is judged is the same for all.
 //
+// Rollouts of Argo are workloads too once WatchRollouts was called: see ArgoRollout
+// for what they have of their own.
+//
 // Left alone are Jobs and CronJobs, whose next run reads the new value, and
 // pods without a controller, which nobody would make again.
 //
@@ -48,6 +51,7 @@
 //	""            pods                                   list, watch
 //	apps          replicasets                            list, watch (metadata only)
 //	apps          deployments, statefulsets, daemonsets  get, list, watch, patch
+//	argoproj.io   rollouts                               get, list, watch, patch (where WatchRollouts is called)
 //	policy        poddisruptionbudgets                   get, list, watch
 //	privyseal.io  secretclaims                           list, watch
 //	""            namespaces                             get, list, watch (metadata only)

@@ -107,7 +107,11 @@ func ofWorkload[object client.Object](f *foreigners, kind string) handler.TypedM
 			return nil // unreachable: it is one of those that are watched
 		}
 		selection := selectionOf(s, f.config.Reloader)
-		if s.passedOver != "" || !selection.rules.Any() {
+		if !selection.rules.Any() {
+			return nil
+		}
+		if s.passedOver != "" {
+			f.tellProblem(Workload{kind, client.ObjectKeyFromObject(o)}, s, fmt.Errorf("annotations of Reloader have no effect here: %s", s.passedOver))
 			return nil
 		}
 		candidates, err := f.gather.candidates(ctx, o.GetNamespace(), selection)

@@ -46,21 +46,26 @@ func (g gatherer) workload(ctx context.Context, w Workload) (shape, error) {
 	if object == nil {
 		return shape{}, fmt.Errorf("reading %s: nothing of that kind is restarted", w)
 	}
-	gone := fmt.Errorf("reading %s: %w", w, apierrors.NewNotFound(schema.GroupResource{Group: w.gvk().Group, Resource: w.Kind}, w.Name))
 	if w.Kind == kindRollout && !g.rollouts.there() {
-		return shape{}, gone
+		return shape{}, w.gone()
 	}
 	if err := g.cache.Get(ctx, w.NamespacedName, object, client.UnsafeDisableDeepCopy); err != nil {
 		return shape{}, fmt.Errorf("reading %s: %w", w, err)
 	}
 	if object.GetDeletionTimestamp() != nil {
-		return shape{}, gone
+		return shape{}, w.gone()
 	}
 	s, err := shapeOf(object)
 	if err == nil && s.passedOver != "" {
-		return shape{}, gone
+		return shape{}, w.gone()
 	}
 	return s, err
+}
+
+// gone is the error for a workload that is not to be looked at.
+func (w Workload) gone() error {
+	resource := schema.GroupResource{Group: w.gvk().Group, Resource: w.Kind}
+	return fmt.Errorf("reading %s: %w", w, apierrors.NewNotFound(resource, w.Name))
 }
 
 // facts about a workload.
