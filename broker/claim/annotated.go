@@ -85,8 +85,11 @@ func (a *Annotated) Reconcile(ctx context.Context, request reconcile.Request) (r
 		// Of a workload that is gone the garbage collector removes the claims.
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
-	if !workload.GetDeletionTimestamp().IsZero() || madeByAnother(workload) {
+	if !workload.GetDeletionTimestamp().IsZero() {
 		return reconcile.Result{}, nil
+	}
+	if by, seen, err := a.madeByAnother(ctx, workload); err != nil || by || !seen {
+		return reconcile.Result{RequeueAfter: wait(!seen)}, err
 	}
 	parsed, err := annotation.Parse(TemplateAnnotations(workload))
 	if err != nil {
@@ -149,15 +152,41 @@ func want(requests []annotation.Request, home *v1alpha1.Environment) (wanted map
 	return wanted, refused
 }
 
+// notSeen is how long the caches get to show the ReplicaSet of a pod.
+const notSeen = time.Second
+
+func wait(unseen bool) time.Duration {
+	if unseen {
+		return notSeen
+	}
+	return 0
+}
+
 // madeByAnother says that a pod or a Job belongs to a workload that is looked
-// at itself.
-func madeByAnother(workload client.Object) bool {
+// at itself. A ReplicaSet does not tell by itself: it may be Argo's, or nobody's,
+// and its pods are all there is to look at. seen is false while the caches do not
+// show it.
+func (a *Annotated) madeByAnother(ctx context.Context, workload client.Object) (by, seen bool, err error) {
 	owner := metav1.GetControllerOf(workload)
+	if owner == nil || owner.Kind != "ReplicaSet" || !strings.HasPrefix(owner.APIVersion, appsv1.GroupName+"/") {
+		return isAnnotatedKind(owner), true, nil
+	}
+	set := &metav1.PartialObjectMetadata{}
+	set.SetGroupVersionKind(appsv1.SchemeGroupVersion.WithKind("ReplicaSet"))
+	err = a.Client.Get(ctx, client.ObjectKey{Namespace: workload.GetNamespace(), Name: owner.Name}, set)
+	if apierrors.IsNotFound(err) {
+		return false, false, nil
+	}
+	if err != nil {
+		return false, false, fmt.Errorf("looking for the ReplicaSet of pod %s/%s: %w", workload.GetNamespace(), workload.GetName(), err)
+	}
+	return isAnnotatedKind(metav1.GetControllerOf(set)), true, nil
+}
+
+// isAnnotatedKind: workloads of the owner's kind are looked at themselves.
+func isAnnotatedKind(owner *metav1.OwnerReference) bool {
 	if owner == nil {
 		return false
-	}
-	if owner.Kind == "ReplicaSet" && strings.HasPrefix(owner.APIVersion, appsv1.GroupName+"/") {
-		return true
 	}
 	for kind := range AnnotatedKinds() {
 		if owner.Kind == kind.Kind && strings.HasPrefix(owner.APIVersion, kind.Group+"/") {

@@ -158,6 +158,51 @@ func TestAnnotatedWorkloadsHaveTheirClaims(t *testing.T) {
 	})
 }
 
+// ReplicaSets that are no Deployment's, Argo's say, have pods that nothing else
+// asks for. Those of a Deployment's pods ask for nothing by themselves.
+func TestPodsOfAReplicaSetThatIsNoDeploymentsHaveTheirClaims(t *testing.T) {
+	access, api := apiServer(t)
+	asks := map[string]string{"privyseal.io/secret.db": "db"}
+	yes := true
+	for name, owner := range map[string]metav1.OwnerReference{
+		"rollout": {APIVersion: "argoproj.io/v1alpha1", Kind: "Rollout", Name: "rollout", UID: "1", Controller: &yes},
+		"web":     {APIVersion: "apps/v1", Kind: "Deployment", Name: "web", UID: "2", Controller: &yes},
+	} {
+		like := deployment(name, asks).Spec
+		set := &appsv1.ReplicaSet{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, OwnerReferences: []metav1.OwnerReference{owner}},
+			Spec: appsv1.ReplicaSetSpec{Selector: like.Selector, Template: like.Template}}
+		if err := api.Create(t.Context(), set); err != nil {
+			t.Fatal(err)
+		}
+		pod := &corev1.Pod{ObjectMeta: *like.Template.ObjectMeta.DeepCopy(), Spec: like.Template.Spec}
+		pod.Namespace, pod.Name = "default", name
+		pod.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(set, appsv1.SchemeGroupVersion.WithKind("ReplicaSet"))}
+		if err := api.Create(t.Context(), pod); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop := daemon(t, access, api)
+	defer stop()
+	made := func(ctx context.Context) error {
+		var claims v1alpha1.SecretClaimList
+		if err := api.List(ctx, &claims, client.InNamespace("default")); err != nil {
+			return err
+		}
+		var owners []string
+		for _, one := range claims.Items {
+			for _, owner := range one.OwnerReferences {
+				owners = append(owners, owner.Kind+"/"+owner.Name)
+			}
+		}
+		if got := strings.Join(owners, ","); got != "Pod/rollout" {
+			return fmt.Errorf("claims are owned by %q", got)
+		}
+		return nil
+	}
+	brokertest.Eventually(t, within, made)
+	brokertest.Throughout(t, 2*time.Second, made)
+}
+
 func TestAnEnvironmentSaysWhatAnnotationsMayAskFor(t *testing.T) {
 	access, api := apiServer(t)
 	environment := environmentOf("prod", metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: "default"}})

@@ -162,7 +162,7 @@ func (a *Annotated) asking(ctx context.Context, options ...client.ListOption) []
 	var requests []reconcile.Request
 	err = meta.EachListItem(list, func(item runtime.Object) error {
 		workload, is := item.(client.Object)
-		if is && annotation.Asks(TemplateAnnotations(workload)) && !madeByAnother(workload) {
+		if is && annotation.Asks(TemplateAnnotations(workload)) && !isAnnotatedKind(metav1.GetControllerOf(workload)) {
 			requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(workload)})
 		}
 		return nil
