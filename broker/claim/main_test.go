@@ -31,7 +31,7 @@ func apiServer(t *testing.T) (*rest.Config, client.Client) {
 	access := shared.Access(t)
 	api := brokertest.Client(t, access)
 	for _, kind := range []client.ObjectList{
-		&appsv1.DeploymentList{}, &v1alpha1.SecretClaimList{}, &corev1.SecretList{}, &eventsv1.EventList{},
+		&appsv1.DeploymentList{}, &appsv1.ReplicaSetList{}, &corev1.PodList{}, &v1alpha1.SecretClaimList{}, &corev1.SecretList{}, &eventsv1.EventList{},
 		&v1alpha1.EnvironmentList{}, &v1alpha1.ClusterSecretStoreList{}, &corev1.NamespaceList{},
 	} {
 		if err := remove(t, api, kind); err != nil {
