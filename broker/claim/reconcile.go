@@ -97,7 +97,7 @@ func New(config Config) *Reconciler {
 	}
 	if config.Line != nil {
 		line := *config.Line
-		line.Gone = r.gone
+		line.Lives = r.lives
 		r.config.Line = &line
 	}
 	return r
@@ -145,7 +145,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 		since = r.schedule.waitingSince(request.NamespacedName, now)
 	}
 	synced, err := r.config.Line.Sync(ctx, claim, since)
-	if errors.Is(err, errGone) {
+	if errors.Is(err, target.ErrGone) {
 		return reconcile.Result{}, nil
 	}
 	r.reads.note(request.NamespacedName, synced, err, now)
@@ -223,12 +223,22 @@ func (r *Reconciler) gone(ctx context.Context, claim *v1alpha1.SecretClaim) (boo
 	if err := r.config.Metadata.Get(ctx, targetName(claim), meta); !apierrors.IsNotFound(err) {
 		return false, err
 	}
+	lives, err := r.lives(ctx, claim)
+	return !lives, err
+}
+
+// lives asks the API server itself whether a claim is there. What cannot be
+// asked is.
+func (r *Reconciler) lives(ctx context.Context, claim *v1alpha1.SecretClaim) (bool, error) {
+	if r.config.Live == nil {
+		return true, nil
+	}
 	live := &v1alpha1.SecretClaim{}
 	err := r.config.Live.Get(ctx, client.ObjectKeyFromObject(claim), live)
 	if err != nil && !apierrors.IsNotFound(err) {
-		return false, fmt.Errorf("looking whether claim %s/%s is still there: %w", claim.Namespace, claim.Name, err)
+		return true, fmt.Errorf("looking whether claim %s/%s is still there: %w", claim.Namespace, claim.Name, err)
 	}
-	return err != nil || live.UID != claim.UID || !live.DeletionTimestamp.IsZero(), nil
+	return err == nil && live.UID == claim.UID && live.DeletionTimestamp.IsZero(), nil
 }
 
 // targetUntouched says that the target is the very Secret that was last seen.

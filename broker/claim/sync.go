@@ -23,7 +23,6 @@ package claim
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -64,14 +63,10 @@ type Line struct {
 	// Copies keeps sealed copies of the targets. Nil: there are none.
 	Copies Copies
 
-	// Gone says that a claim was deleted with its target, though the cache has
-	// it still. It is asked just before the target is written, since the store
-	// may take its time to answer. Nil: it is not asked.
-	Gone func(ctx context.Context, claim *v1alpha1.SecretClaim) (bool, error)
+	// Lives says whether a claim is still there, at the API server itself. It is
+	// asked before a target that is gone is made again. Nil: it is.
+	Lives func(ctx context.Context, claim *v1alpha1.SecretClaim) (bool, error)
 }
-
-// errGone: the claim was deleted meanwhile, so nothing was written for it.
-var errGone = errors.New("the claim is gone")
 
 // Synced is what a run of the line found and did.
 type Synced struct {
@@ -104,14 +99,11 @@ func (l *Line) Sync(ctx context.Context, claim *v1alpha1.SecretClaim, since time
 		return Synced{Read: true}, err
 	}
 	defer clearContent(content)
-	if l.Gone != nil {
-		if gone, err := l.Gone(ctx, claim); err != nil {
-			return Synced{Read: true}, err
-		} else if gone {
-			return Synced{Read: true}, errGone
-		}
+	wanted := desired(claim, content)
+	if l.Lives != nil {
+		wanted.Lives = func(ctx context.Context) (bool, error) { return l.Lives(ctx, claim) }
 	}
-	applied, err := l.Targets.Apply(ctx, desired(claim, content))
+	applied, err := l.Targets.Apply(ctx, wanted)
 	if err != nil {
 		return Synced{Read: true}, refuseTarget(err)
 	}

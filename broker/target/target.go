@@ -1,6 +1,7 @@
 package target
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -34,6 +35,9 @@ var (
 
 	// ErrConflict: somebody else manages what the claim would merge.
 	ErrConflict = errors.New("somebody else manages what the claim would merge into the Secret")
+
+	// ErrGone: the claim was deleted meanwhile, so nothing was written for it.
+	ErrGone = errors.New("the claim is gone")
 )
 
 // Owner is the claim that a target belongs to.
@@ -69,6 +73,12 @@ type Desired struct {
 	// never had one; LastSequence likewise.
 	Last         *v1alpha1.TargetStatus
 	LastSequence int64
+
+	// Lives says whether the claim is still there, at the API server itself. It is
+	// asked just before a Secret is made again that is gone: whoever deletes a
+	// claim deletes its Secret as well, and the caches may show the second
+	// before the first. Nil: it is.
+	Lives func(ctx context.Context) (bool, error)
 }
 
 // Outcome says what Apply did.

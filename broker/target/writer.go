@@ -91,6 +91,9 @@ func (w *Writer) Apply(ctx context.Context, desired Desired) (Applied, error) {
 	case apierrors.IsNotFound(err) && desired.Merge:
 		// It may be there, and not in the cache yet: merging looks at it itself.
 	case apierrors.IsNotFound(err):
+		if err := desired.checkLives(ctx); err != nil {
+			return Applied{}, err
+		}
 		applied, err := w.create(ctx, desired, digest)
 		if !apierrors.IsAlreadyExists(err) {
 			return applied, err
@@ -107,6 +110,19 @@ func (w *Writer) Apply(ctx context.Context, desired Desired) (Applied, error) {
 		return w.merge(ctx, desired, digest)
 	}
 	return w.update(ctx, desired, digest)
+}
+
+// checkLives asks whether a Secret that is gone is still wanted. One that never
+// was there is.
+func (d Desired) checkLives(ctx context.Context) error {
+	if d.Last == nil || d.Lives == nil {
+		return nil
+	}
+	lives, err := d.Lives(ctx)
+	if err == nil && !lives {
+		err = fmt.Errorf("%w: nobody wants Secret %s/%s any more", ErrGone, d.Namespace, d.Name)
+	}
+	return err
 }
 
 // unchanged judges by metadata alone: the Secret is the very one that was last

@@ -1,6 +1,7 @@
 package target_test
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"strings"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -212,6 +214,33 @@ func TestAnInstallKeyComesAndGoesUnseen(t *testing.T) {
 	b.second(5000)
 	b.apply(values("password", "four"), target.Rekeyed, 4000)
 	b.apply(values("password", "five"), target.Updated, 5000)
+}
+
+// Who deletes a claim deletes its Secret, and the second may be heard of first.
+func TestASecretThatIsGoneIsMadeAgainOnlyForAClaimThatLives(t *testing.T) {
+	b := newBench(t)
+	asked, lives := 0, false
+	desired := func() target.Desired {
+		wanted := b.desired(values("password", "a"))
+		wanted.Lives = func(context.Context) (bool, error) { asked++; return lives, nil }
+		return wanted
+	}
+	applied, err := b.writer.Apply(t.Context(), desired())
+	if err != nil || applied.Outcome != target.Created || asked != 0 {
+		t.Fatalf("the first is %s, %v, after %d questions", applied.Outcome, err, asked)
+	}
+	b.last = &applied
+	if err := b.client.Delete(t.Context(), b.secret()); err != nil {
+		t.Fatal(err)
+	}
+	b.refused(desired(), target.ErrGone)
+	if err := b.client.Get(t.Context(), client.ObjectKey{Namespace: b.namespace, Name: "db"}, &corev1.Secret{}); !apierrors.IsNotFound(err) {
+		t.Fatal("it was made again for nobody:", err)
+	}
+	lives = true
+	if applied, err = b.writer.Apply(t.Context(), desired()); err != nil || applied.Outcome != target.Created || asked != 2 {
+		t.Errorf("the second is %s, %v, after %d questions", applied.Outcome, err, asked)
+	}
 }
 
 func TestWhatIsRefused(t *testing.T) {
