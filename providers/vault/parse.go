@@ -54,8 +54,19 @@ func parseV1(got answer) (providers.Document, error) {
 // parseV2 is the answer of the key-value engine, version 2.
 // See https://developer.hashicorp.com/vault/api-docs/secret/kv/kv-v2.
 func parseV2(got answer) (providers.Document, error) {
+	raw, version, err := rawV2(got)
+	defer wipe(raw)
+	if err != nil {
+		return providers.Document{}, err
+	}
+	return newDocument(raw, version)
+}
+
+// rawV2 is a document as it lies in the store, which the caller wipes, and its
+// version, which one that was deleted has too.
+func rawV2(got answer) (raw map[string]json.RawMessage, version int64, err error) {
 	if got.code != http.StatusOK && got.code != http.StatusNotFound {
-		return providers.Document{}, refused(got.code)
+		return nil, 0, refused(got.code)
 	}
 	var envelope struct {
 		Data struct {
@@ -67,20 +78,23 @@ func parseV2(got answer) (providers.Document, error) {
 			} `json:"metadata"`
 		} `json:"data"`
 	}
-	defer func() { wipe(envelope.Data.Data) }()
-	err := json.Unmarshal(got.body, &envelope)
+	err = json.Unmarshal(got.body, &envelope)
+	raw = envelope.Data.Data
 	metadata := envelope.Data.Metadata
+	if metadata != nil {
+		version = metadata.Version
+	}
 	switch {
 	case err == nil && metadata != nil && metadata.Destroyed:
-		return providers.Document{}, fault(providers.ErrDeleted, got.code, "this version was destroyed: write a new one")
-	case err == nil && metadata != nil && envelope.Data.Data == nil && metadata.DeletionTime != "":
-		return providers.Document{}, fault(providers.ErrDeleted, got.code, "this version was deleted: undelete it, or write a new one")
+		return raw, version, fault(providers.ErrDeleted, got.code, "this version was destroyed: write a new one")
+	case err == nil && metadata != nil && raw == nil && metadata.DeletionTime != "":
+		return nil, version, fault(providers.ErrDeleted, got.code, "this version was deleted: undelete it, or write a new one")
 	case got.code == http.StatusNotFound:
-		return providers.Document{}, refused(got.code)
-	case err != nil || metadata == nil || metadata.Version < 1 || envelope.Data.Data == nil:
-		return providers.Document{}, errShape
+		return raw, 0, refused(got.code)
+	case err != nil || version < 1 || raw == nil:
+		return raw, 0, errShape
 	}
-	return newDocument(envelope.Data.Data, metadata.Version)
+	return raw, version, nil
 }
 
 // newDocument copies the values out of an answer.

@@ -78,11 +78,14 @@ func (v *Vault) changed(ctx context.Context, at request, change providers.Change
 		return nil, err
 	}
 	defer clear(got.body)
-	raw, version, err := present(got)
-	if err != nil {
+	raw, version, err := rawV2(got)
+	defer wipe(raw)
+	if err != nil && !errors.Is(err, providers.ErrNotFound) && !errors.Is(err, providers.ErrDeleted) {
 		return nil, err
 	}
-	defer wipe(raw)
+	if raw == nil || err != nil { // there is none, or it was deleted
+		raw = map[string]json.RawMessage{}
+	}
 	if version != change.From {
 		return nil, fault(providers.ErrConflict, 0, fmt.Sprintf("it has version %d, and the change is one of version %d", version, change.From))
 	}
@@ -101,34 +104,6 @@ func (v *Vault) changed(ctx context.Context, at request, change providers.Change
 
 // MarshalText implements encoding.TextMarshaler.
 func (t text) MarshalText() ([]byte, error) { return t, nil }
-
-// present is the document as it lies in the store, and its newest version. One
-// that was deleted has no values and keeps its version.
-func present(got answer) (raw map[string]json.RawMessage, version int64, err error) {
-	document, err := parseV2(got)
-	document.Clear()
-	switch {
-	case errors.Is(err, providers.ErrNotFound):
-		return map[string]json.RawMessage{}, 0, nil
-	case err != nil && !errors.Is(err, providers.ErrDeleted):
-		return nil, 0, err
-	}
-	var found struct {
-		Data struct {
-			Data     map[string]json.RawMessage `json:"data"`
-			Metadata struct {
-				Version int64 `json:"version"`
-			} `json:"metadata"`
-		} `json:"data"`
-	}
-	if err := json.Unmarshal(got.body, &found); err != nil {
-		return nil, 0, errShape // unreachable: parseV2 read it
-	}
-	if found.Data.Data == nil {
-		found.Data.Data = map[string]json.RawMessage{}
-	}
-	return found.Data.Data, found.Data.Metadata.Version, nil
-}
 
 // envelope puts a document into the engine's own. It is put together by hand
 // into one buffer, so that there is one copy to clear.
