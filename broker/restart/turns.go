@@ -16,7 +16,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/privyseal/privyseal/broker/annotation"
-	"github.com/privyseal/privyseal/broker/environment"
 	"github.com/privyseal/privyseal/broker/foreign"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
 	"github.com/privyseal/privyseal/broker/waits"
@@ -43,9 +42,9 @@ type turns struct {
 }
 
 type beginning struct {
-	environment string
 	at          time.Time
 	line        map[string]int64
+	injectedFor string
 }
 
 // standpoint is what others wait for in a rollout.
@@ -77,53 +76,12 @@ func (c *Controller) bounds(ctx context.Context, namespace string) (bounds, erro
 	}
 	found := bounds{homes: homes, bounded: c.turns.max > 0}
 	home, err := homes.of(ctx, namespace)
-	if err != nil {
+	if err != nil && !isUnclear(err) {
 		return bounds{}, err
 	}
 	found.limits, found.limited = LimitsOf(home)
 	found.bounded = found.bounded || found.limited
 	return found, nil
-}
-
-// homes tell the environments of namespaces, each looked up once.
-type homes struct {
-	cache        client.Reader
-	environments []v1alpha1.Environment
-	known        map[string]*v1alpha1.Environment
-}
-
-func (g gatherer) homes(ctx context.Context) (*homes, error) {
-	list := &v1alpha1.EnvironmentList{}
-	if err := g.cache.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
-		return nil, fmt.Errorf("listing environments: %w", err)
-	}
-	return &homes{g.cache, list.Items, map[string]*v1alpha1.Environment{}}, nil
-}
-
-// of a namespace: its environment, or nil where it is in none or it is not known
-// in which.
-func (h *homes) of(ctx context.Context, namespace string) (*v1alpha1.Environment, error) {
-	if home, known := h.known[namespace]; known || len(h.environments) == 0 {
-		return home, nil
-	}
-	has, err := labelsOf(ctx, h.cache, namespace)
-	if err != nil {
-		return nil, err
-	}
-	home, err := environment.Home(h.environments, namespace, has)
-	if err != nil {
-		home = nil
-	}
-	h.known[namespace] = home
-	return home, nil
-}
-
-func (h *homes) name(ctx context.Context, namespace string) (string, error) {
-	home, err := h.of(ctx, namespace)
-	if home == nil {
-		return "", err
-	}
-	return home.Name, err
 }
 
 // turn says what keeps a restart that is due from beginning now, and takes a
@@ -160,7 +118,7 @@ func (c *Controller) turn(ctx context.Context, w Workload, s shape, facts Facts,
 		return hold, nil
 	}
 	delete(c.turns.waiting, w)
-	c.turns.begun[w] = beginning{waiter.Environment, c.config.Clock.Now(), decision.Patch}
+	c.turns.begun[w] = beginning{c.config.Clock.Now(), decision.Patch, decision.InjectedFor}
 	return waits.Hold{}, nil
 }
 
@@ -374,6 +332,9 @@ func (t *turns) unseen(w Workload, s shape) (beginning, bool) {
 	}
 	line, _ := s.restartedFor()
 	shown := counters(line)
+	if begun.injectedFor != "" && s.template.Annotations[v1alpha1.AnnotationInjectedFor] != begun.injectedFor {
+		return begun, true
+	}
 	for target, sequence := range begun.line {
 		if restarted, named := shown[target]; !named || restarted < sequence {
 			return begun, true

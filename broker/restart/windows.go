@@ -2,17 +2,10 @@ package restart
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/types"
-	"sigs.k8s.io/controller-runtime/pkg/client"
-
-	"github.com/privyseal/privyseal/broker/environment"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
 	"github.com/privyseal/privyseal/broker/waits"
 	"github.com/privyseal/privyseal/broker/window"
@@ -37,42 +30,21 @@ func (c *Controller) hold(ctx context.Context, namespace string) (waits.Hold, er
 // windows or bounds its restarts, they are kept back: a restart too late is made
 // up for.
 func (g gatherer) hold(ctx context.Context, known *calendars, namespace string, now time.Time) (waits.Hold, error) {
-	has, environments, err := g.environments(ctx, namespace)
-	if err != nil || !slices.ContainsFunc(environments, hasRules) {
+	homes, err := g.homes(ctx)
+	if err != nil || !slices.ContainsFunc(homes.environments, hasRules) {
 		return waits.Hold{}, err
 	}
-	home, err := environment.Home(environments, namespace, has)
-	if err != nil {
-		return waits.Hold{Cause: waits.Unknown, Why: err.Error()}, nil //nolint:nilerr // it is what holds
+	home, err := homes.of(ctx, namespace)
+	if isUnclear(err) {
+		return waits.Hold{Cause: waits.Unknown, Why: err.Error()}, nil
 	}
-	if home == nil {
-		return waits.Hold{}, nil
+	if err != nil || home == nil {
+		return waits.Hold{}, err
 	}
 	return known.hold(home, now), nil
 }
 
 func hasRules(e v1alpha1.Environment) bool { return len(e.Spec.Windows) > 0 || e.Spec.Restarts != nil }
-
-// environments are all there are, with the namespace's labels: what
-// environment.Home chooses by.
-func (g gatherer) environments(ctx context.Context, namespace string) (labels.Set, []v1alpha1.Environment, error) {
-	list := &v1alpha1.EnvironmentList{}
-	if err := g.cache.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
-		return nil, nil, fmt.Errorf("listing environments: %w", err)
-	}
-	has, err := labelsOf(ctx, g.cache, namespace)
-	return has, list.Items, err
-}
-
-// labelsOf a namespace; none of one that is not there.
-func labelsOf(ctx context.Context, cache client.Reader, namespace string) (labels.Set, error) {
-	in := metaOf(corev1.SchemeGroupVersion.WithKind("Namespace"))
-	err := cache.Get(ctx, types.NamespacedName{Name: namespace}, in, client.UnsafeDisableDeepCopy)
-	if client.IgnoreNotFound(err) != nil {
-		return nil, fmt.Errorf("looking up namespace %s: %w", namespace, err)
-	}
-	return in.Labels, nil
-}
 
 // calendars remember what was computed of each environment's windows, since
 // every workload that waits asks for it. Nothing is lost with them.
