@@ -71,8 +71,8 @@ func NewWriter(config Config) *Writer { return &Writer{config: config} }
 // to create it, two to change it.
 //
 // Errors wrap ErrNotOurs, ErrTooLarge, ErrKeyInvalid, ErrRefused, ErrMissing or
-// ErrConflict where somebody has to change something; any other is the API
-// server's, and worth another try.
+// ErrConflict where somebody has to change something, and ErrGone where nobody
+// wants it; any other is the API server's, and worth another try.
 func (w *Writer) Apply(ctx context.Context, desired Desired) (Applied, error) {
 	if err := desired.check(w.config.reserved()); err != nil {
 		return Applied{}, err
