@@ -100,7 +100,7 @@ func (l *Line) Sync(ctx context.Context, claim *v1alpha1.SecretClaim, since time
 	}
 	defer clearContent(content)
 	wanted := desired(claim, content)
-	if l.Lives != nil {
+	if l.Lives != nil && wanted.Last != nil {
 		wanted.Lives = func(ctx context.Context) (bool, error) { return l.Lives(ctx, claim) }
 	}
 	applied, err := l.Targets.Apply(ctx, wanted)

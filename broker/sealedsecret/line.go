@@ -87,6 +87,10 @@ type unsealing struct {
 	// known says that the Secret was made of just this before; replaces, that it
 	// was made of something else.
 	known, replaces bool
+
+	// lives says whether the SealedSecret is still there; nil for one that was
+	// never unsealed.
+	lives func(ctx context.Context) (bool, error)
 }
 
 // run opens, renders and writes. An error that is a *Refusal lasts until
@@ -101,7 +105,7 @@ func (l *line) run(ctx context.Context, job unsealing) (target.Applied, error) {
 		Secret: secret, Owner: target.SealedOwner{Name: job.sealed.Name, UID: job.sealed.UID},
 		Known: job.known, Replaces: job.replaces, Volatile: volatile(job.sealed.Spec.Template.Data),
 		Recreate:   job.sealed.Annotations[v1alpha1.AnnotationRecreate] == "true",
-		CreateOnly: standby(job.sealed),
+		CreateOnly: standby(job.sealed), Lives: job.lives,
 	})
 	return applied, refuseTarget(err)
 }

@@ -138,13 +138,20 @@ func (r *Reconciler) see(ctx context.Context, sealed *ssv1alpha1.SealedSecret) (
 	if memory.untouched {
 		return reconcile.Result{}, r.tell(ctx, sealed, target.Applied{Outcome: target.Unchanged}, nil)
 	}
-	if memory.missing {
-		if gone, err := r.gone(ctx, sealed); gone || err != nil {
+	job := unsealing{sealed: sealed, home: home, known: memory.known, replaces: memory.missing && !memory.known}
+	if memory.found {
+		job.lives = func(ctx context.Context) (bool, error) { return r.lives(ctx, sealed) }
+	}
+	if memory.missing { // before anything is decrypted, as well as before it is written
+		if lives, err := job.lives(ctx); !lives || err != nil {
 			return reconcile.Result{}, err
 		}
 	}
 	r.metrics.requests.Inc()
-	applied, err := r.line.run(ctx, unsealing{sealed: sealed, home: home, known: memory.known, replaces: memory.missing && !memory.known})
+	applied, err := r.line.run(ctx, job)
+	if errors.Is(err, target.ErrGone) {
+		return reconcile.Result{}, nil
+	}
 	if err != nil {
 		return reconcile.Result{}, r.finish(ctx, sealed, applied, err)
 	}
@@ -176,9 +183,9 @@ type memory struct {
 	// untouched: neither it nor its Secret changed since all was in order.
 	untouched bool
 
-	// known: it did not change, whatever became of the Secret. missing: the Secret
-	// that was made of it is gone.
-	known, missing bool
+	// found: it was unsealed before. known: it did not change since, whatever became
+	// of the Secret. missing: the Secret that was made of it is gone.
+	found, known, missing bool
 }
 
 func (r *Reconciler) recall(ctx context.Context, sealed *ssv1alpha1.SealedSecret, home *v1alpha1.Environment) (memory, error) {
@@ -202,22 +209,22 @@ func (r *Reconciler) recall(ctx context.Context, sealed *ssv1alpha1.SealedSecret
 	there := err == nil
 	known := found && last.knows(ring, made)
 	return memory{
-		ring: ring, made: made, known: known,
+		ring: ring, made: made, found: found, known: known,
 		untouched: known && there && last.saw(meta),
 		missing:   found && !there,
 	}, nil
 }
 
-// gone says that a SealedSecret was deleted, though the cache has it still: who
+// lives says whether a SealedSecret is still there, whatever the cache has: who
 // deletes a namespace's objects deletes its Secret as well, and that would be
 // made again for nobody.
-func (r *Reconciler) gone(ctx context.Context, sealed *ssv1alpha1.SealedSecret) (bool, error) {
+func (r *Reconciler) lives(ctx context.Context, sealed *ssv1alpha1.SealedSecret) (bool, error) {
 	live := &ssv1alpha1.SealedSecret{}
 	err := r.config.Live.Get(ctx, client.ObjectKeyFromObject(sealed), live)
 	if client.IgnoreNotFound(err) != nil {
-		return false, fmt.Errorf("looking whether SealedSecret %s/%s is still there: %w", sealed.Namespace, sealed.Name, err)
+		return true, fmt.Errorf("looking whether SealedSecret %s/%s is still there: %w", sealed.Namespace, sealed.Name, err)
 	}
-	return err != nil || live.UID != sealed.UID || !live.DeletionTimestamp.IsZero(), nil
+	return err == nil && live.UID == sealed.UID && live.DeletionTimestamp.IsZero(), nil
 }
 
 // forgetTheDead drops what is remembered of SealedSecrets that are gone.

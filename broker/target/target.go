@@ -36,8 +36,9 @@ var (
 	// ErrConflict: somebody else manages what the claim would merge.
 	ErrConflict = errors.New("somebody else manages what the claim would merge into the Secret")
 
-	// ErrGone: the claim was deleted meanwhile, so nothing was written for it.
-	ErrGone = errors.New("the claim is gone")
+	// ErrGone: the claim or SealedSecret was deleted meanwhile, so nothing was
+	// written for it.
+	ErrGone = errors.New("what it was made of is gone")
 )
 
 // Owner is the claim that a target belongs to.
@@ -75,9 +76,9 @@ type Desired struct {
 	LastSequence int64
 
 	// Lives says whether the claim is still there, at the API server itself. It is
-	// asked just before a Secret is made again that is gone: whoever deletes a
-	// claim deletes its Secret as well, and the caches may show the second
-	// before the first. Nil: it is.
+	// asked just before a Secret is made that is not there: whoever deletes a claim
+	// deletes its Secret as well, and the caches may show the second before the
+	// first. Nil: it is, as of a claim that never had a Secret.
 	Lives func(ctx context.Context) (bool, error)
 }
 

@@ -59,6 +59,10 @@ type Unsealed struct {
 	// and the content another, or where it is taken over and has another type.
 	Recreate bool
 
+	// Lives says whether the SealedSecret is still there, as Desired.Lives says it
+	// of a claim. Nil: it is.
+	Lives func(ctx context.Context) (bool, error)
+
 	// CreateOnly is for a standby: a Secret that is there is left alone, whatever
 	// it holds, and one that is made has no owner.
 	CreateOnly bool
@@ -88,7 +92,8 @@ func isSealed(reference metav1.OwnerReference) bool {
 // it taken over, patch has the values put into it.
 //
 // Errors wrap ErrNotOurs, ErrTooLarge, ErrKeyInvalid or ErrRefused where somebody
-// has to change something; any other is the API server's, and worth another try.
+// has to change something, and ErrGone where nobody wants it; any other is the API
+// server's, and worth another try.
 func (w *Writer) ApplyUnsealed(ctx context.Context, wanted Unsealed) (Applied, error) {
 	if err := wanted.check(w.config.reserved()); err != nil {
 		return Applied{}, err
@@ -102,6 +107,9 @@ func (w *Writer) ApplyUnsealed(ctx context.Context, wanted Unsealed) (Applied, e
 	key := client.ObjectKeyFromObject(wanted.Secret)
 	err := w.config.Metadata.Get(ctx, key, meta)
 	if apierrors.IsNotFound(err) {
+		if err := checkLives(ctx, key, wanted.Lives); err != nil {
+			return Applied{}, err
+		}
 		history, err := w.historyOfNew(ctx, wanted)
 		if err != nil {
 			return Applied{}, err

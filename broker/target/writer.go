@@ -91,7 +91,7 @@ func (w *Writer) Apply(ctx context.Context, desired Desired) (Applied, error) {
 	case apierrors.IsNotFound(err) && desired.Merge:
 		// It may be there, and not in the cache yet: merging looks at it itself.
 	case apierrors.IsNotFound(err):
-		if err := desired.checkLives(ctx); err != nil {
+		if err := checkLives(ctx, key, desired.Lives); err != nil {
 			return Applied{}, err
 		}
 		applied, err := w.create(ctx, desired, digest)
@@ -112,15 +112,14 @@ func (w *Writer) Apply(ctx context.Context, desired Desired) (Applied, error) {
 	return w.update(ctx, desired, digest)
 }
 
-// checkLives asks whether a Secret that is gone is still wanted. One that never
-// was there is.
-func (d Desired) checkLives(ctx context.Context) error {
-	if d.Last == nil || d.Lives == nil {
+// checkLives asks whether a Secret that is gone is still wanted.
+func checkLives(ctx context.Context, secret client.ObjectKey, lives func(context.Context) (bool, error)) error {
+	if lives == nil {
 		return nil
 	}
-	lives, err := d.Lives(ctx)
-	if err == nil && !lives {
-		err = fmt.Errorf("%w: nobody wants Secret %s/%s any more", ErrGone, d.Namespace, d.Name)
+	wanted, err := lives(ctx)
+	if err == nil && !wanted {
+		err = fmt.Errorf("%w: nobody wants Secret %s any more", ErrGone, secret)
 	}
 	return err
 }
