@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/privyseal/privyseal/broker/annotation"
+	"github.com/privyseal/privyseal/broker/restart"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
 	"github.com/privyseal/privyseal/broker/waits"
 )
@@ -183,6 +184,29 @@ func oneThatFailsStopsTheRest(c *cluster) {
 	}
 	if diff := cmp.Diff([]string{"PATCH web-0", "PATCH web-1", "PATCH web-2", "PATCH web-3"}, c.requests()); diff != "" {
 		c.Error(diff)
+	}
+}
+
+// Windows close while some wait for their turn. No place is kept for those, or
+// another environment's might wait for it, too.
+func whoIsHeldByWindowsIsKeptNoPlace(c *cluster) {
+	c.bounded(&v1alpha1.Restarts{MaxConcurrent: new(int32(1))})
+	c.claim("db", "", "password=a")
+	all := c.readers(3, "")
+	d := c.daemon()
+	c.change("db", "password=b")
+	c.waits(d, 2, "db", c.now)
+	if waiting := restart.WaitingForPlaces(d.Controller); waiting != 2 {
+		c.Fatalf("%d wait for a place", waiting)
+	}
+	c.opened(v1alpha1.Window{Kind: v1alpha1.WindowBlackout, Schedule: "* * * * *", Duration: metav1.Duration{Duration: time.Minute}})
+	c.until("nobody waits for a place", func() bool { return restart.WaitingForPlaces(d.Controller) == 0 })
+	found, err := d.Deferred(c.Context(), c.key("db"))
+	if err != nil || found.Hold.Cause != waits.NeverOpen {
+		c.Errorf("it waits %s, %v", found.Hold.Says(), err)
+	}
+	if rolling := c.rolling(c.now, all...); len(rolling) != 1 {
+		c.Errorf("%v roll", rolling)
 	}
 }
 

@@ -56,6 +56,7 @@ func TestOnARealAPIServer(t *testing.T) {
 		"no more roll than the budget lets":             noMoreRollThanTheBudgetLets,
 		"one that fails stops the rest":                 oneThatFailsStopsTheRest,
 		"one goes first though nobody was chosen":       oneGoesFirstThoughNobodyWasChosen,
+		"who is held by windows is kept no place":       whoIsHeldByWindowsIsKeptNoPlace,
 		"what holds one back is told and can be passed": whatHoldsOneBackIsToldAndCanBePassed,
 		"budgets that make no sense are refused":        budgetsThatMakeNoSenseAreRefused,
 	} {

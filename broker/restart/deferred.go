@@ -101,6 +101,7 @@ func (c *Controller) decide(ctx context.Context, w Workload, s shape, facts Fact
 		return facts, decision, 0, err
 	}
 	if decision = Decide(facts); decision.Patch == nil {
+		c.turns.leave(w) // or a place would be kept for it until they open
 		return facts, decision, 0, nil
 	}
 	if wait = c.quiet.wait(w, decision.Patch); wait > 0 {

@@ -81,6 +81,13 @@ func RolloutOf(object client.Object, pods []Pod, now time.Time) Rollout {
 	return s.rollout(pods, now)
 }
 
+// WaitingForPlaces is how many workloads wait for nothing but a place.
+func WaitingForPlaces(c *Controller) int {
+	c.turns.mu.Lock()
+	defer c.turns.mu.Unlock()
+	return len(c.turns.waiting)
+}
+
 // TroubleOf says why a pod does not get ready.
 func TroubleOf(pod *corev1.Pod) string { return troubleOf(pod) }
 
