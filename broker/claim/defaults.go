@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"time"
 
-	"k8s.io/apimachinery/pkg/types"
-
 	"github.com/privyseal/privyseal/broker/v1alpha1"
 )
 
@@ -15,14 +13,6 @@ import (
 // DefaultInterval is how often a claim is read where neither it nor the
 // daemon's configuration says.
 const DefaultInterval = 5 * time.Minute
-
-func targetName(claim *v1alpha1.SecretClaim) types.NamespacedName {
-	name := types.NamespacedName{Namespace: claim.Namespace, Name: claim.Name}
-	if target := claim.Spec.Target; target != nil && target.Name != "" {
-		name.Name = target.Name
-	}
-	return name
-}
 
 func merges(claim *v1alpha1.SecretClaim) bool {
 	return claim.Spec.Target != nil && claim.Spec.Target.Mode == v1alpha1.MergeTarget

@@ -30,7 +30,7 @@ func tellDeferred(claim *v1alpha1.SecretClaim, deferral waits.Deferral, now meta
 	asked := askedNow(claim, deferral)
 	claim.Status.RestartNow = noteReasons(claim.Status.RestartNow, asked, deferral.Sequence)
 	tellWhile(claim, now, v1alpha1.ConditionRestartDeferred, reasonOf(deferral.Hold.Cause), []string{
-		fmt.Sprintf("restarts of workloads that read Secret %s wait %s", targetName(claim).Name, deferral.Hold.Says()),
+		fmt.Sprintf("restarts of workloads that read Secret %s wait %s", claim.TargetName().Name, deferral.Hold.Says()),
 	}, adviceFor(claim, deferral))
 }
 

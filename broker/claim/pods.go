@@ -41,7 +41,7 @@ func (r *Reconciler) tellPods(ctx context.Context, claim *v1alpha1.SecretClaim, 
 	if r.config.Pods == nil {
 		return nil
 	}
-	conflicts, err := r.config.Pods.EnvConflicts(ctx, targetName(claim))
+	conflicts, err := r.config.Pods.EnvConflicts(ctx, claim.TargetName())
 	if err != nil {
 		return fmt.Errorf("looking for variables that collide: %w", err)
 	}
@@ -49,7 +49,7 @@ func (r *Reconciler) tellPods(ctx context.Context, claim *v1alpha1.SecretClaim, 
 	if err != nil {
 		return fmt.Errorf("looking for pods without their secret: %w", err)
 	}
-	deferral, err := r.config.Pods.Deferred(ctx, targetName(claim))
+	deferral, err := r.config.Pods.Deferred(ctx, claim.TargetName())
 	if err != nil {
 		return fmt.Errorf("looking for restarts that wait: %w", err)
 	}

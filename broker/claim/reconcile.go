@@ -220,7 +220,7 @@ func (r *Reconciler) gone(ctx context.Context, claim *v1alpha1.SecretClaim) (boo
 	}
 	meta := &metav1.PartialObjectMetadata{}
 	meta.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
-	if err := r.config.Metadata.Get(ctx, targetName(claim), meta); !apierrors.IsNotFound(err) {
+	if err := r.config.Metadata.Get(ctx, claim.TargetName(), meta); !apierrors.IsNotFound(err) {
 		return false, err
 	}
 	lives, err := r.lives(ctx, claim)
@@ -244,17 +244,17 @@ func (r *Reconciler) lives(ctx context.Context, claim *v1alpha1.SecretClaim) (bo
 // targetUntouched says that the target is the very Secret that was last seen.
 func (r *Reconciler) targetUntouched(ctx context.Context, claim *v1alpha1.SecretClaim) (bool, error) {
 	last := claim.Status.Target
-	if last == nil || last.Name != targetName(claim).Name {
+	if last == nil || last.Name != claim.TargetName().Name {
 		return false, nil
 	}
 	meta := &metav1.PartialObjectMetadata{}
 	meta.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
-	err := r.config.Metadata.Get(ctx, targetName(claim), meta)
+	err := r.config.Metadata.Get(ctx, claim.TargetName(), meta)
 	if apierrors.IsNotFound(err) {
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("looking for Secret %s: %w", targetName(claim), err)
+		return false, fmt.Errorf("looking for Secret %s: %w", claim.TargetName(), err)
 	}
 	return string(meta.UID) == last.UID && meta.ResourceVersion == last.ResourceVersion, nil
 }
@@ -338,9 +338,9 @@ func (r *Reconciler) settle(ctx context.Context, claim *v1alpha1.SecretClaim, er
 // they moved while the claim itself was in order: rollouts began or ended. With
 // them goes what waited to be told.
 func (r *Reconciler) recount(ctx context.Context, claim *v1alpha1.SecretClaim, now time.Time) (later time.Duration, _ error) {
-	consumers, err := r.config.Line.Restarts.Roll(ctx, targetName(claim))
+	consumers, err := r.config.Line.Restarts.Roll(ctx, claim.TargetName())
 	if err != nil {
-		return 0, fmt.Errorf("counting the consumers of %s: %w", targetName(claim), err)
+		return 0, fmt.Errorf("counting the consumers of %s: %w", claim.TargetName(), err)
 	}
 	before := claim.DeepCopy()
 	claim.Status.Consumers = &consumers

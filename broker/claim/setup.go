@@ -42,7 +42,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr manager.Manager, 
 		if !ok {
 			return nil
 		}
-		return []string{targetName(claim).Name}
+		return []string{claim.TargetName().Name}
 	})
 	if err != nil {
 		return fmt.Errorf("indexing claims by target: %w", err)

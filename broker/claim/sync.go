@@ -108,9 +108,9 @@ func (l *Line) Sync(ctx context.Context, claim *v1alpha1.SecretClaim, since time
 		return Synced{Read: true}, refuseTarget(err)
 	}
 	l.keep(claim, applied)
-	consumers, err := l.Restarts.Roll(ctx, targetName(claim))
+	consumers, err := l.Restarts.Roll(ctx, claim.TargetName())
 	if err != nil {
-		return Synced{Read: true}, fmt.Errorf("restarting the consumers of %s: %w", targetName(claim), err)
+		return Synced{Read: true}, fmt.Errorf("restarting the consumers of %s: %w", claim.TargetName(), err)
 	}
 	return Synced{Read: true, Applied: applied, SourceVersions: versions(documents), Consumers: consumers}, nil
 }
@@ -156,7 +156,7 @@ func (l *Line) keep(claim *v1alpha1.SecretClaim, applied target.Applied) {
 func desired(claim *v1alpha1.SecretClaim, content content) target.Desired {
 	wanted := target.Desired{
 		Namespace: claim.Namespace,
-		Name:      targetName(claim).Name,
+		Name:      claim.TargetName().Name,
 		Owner: target.Owner{
 			Name: claim.Name, UID: claim.UID,
 			Retain: onClaimDeleted(claim) == v1alpha1.RetainTarget,

@@ -98,7 +98,7 @@ func wantsCopy(home *v1alpha1.Environment, claim *v1alpha1.SecretClaim) bool {
 // want says what the copy of a claim's target should be, by the target's
 // metadata alone.
 func (k *Keeper) want(ctx context.Context, home *v1alpha1.Environment, claim *v1alpha1.SecretClaim) (wanted, error) {
-	name := targetOf(claim)
+	name := claim.TargetName()
 	path, err := pathOf(home.Spec.Sealing.Git.Path, home.Name, name.Namespace, name.Name)
 	if err != nil {
 		return wanted{}, err

@@ -157,16 +157,8 @@ func (k *Keeper) tellWithout(ctx context.Context) error {
 			says = notConfigured("environment " + home.Name + " keeps no sealed copies")
 		}
 		about := wanted{was: wasOf(claim)}
-		about.Claim, about.ClaimUID, about.Secret = claim.Name, string(claim.UID), targetOf(claim)
+		about.Claim, about.ClaimUID, about.Secret = claim.Name, string(claim.UID), claim.TargetName()
 		k.tellOne(about, says)
 	}
 	return nil
-}
-
-func targetOf(claim *v1alpha1.SecretClaim) types.NamespacedName {
-	name := types.NamespacedName{Namespace: claim.Namespace, Name: claim.Name}
-	if spec := claim.Spec.Target; spec != nil && spec.Name != "" {
-		name.Name = spec.Name
-	}
-	return name
 }

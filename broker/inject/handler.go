@@ -133,10 +133,7 @@ func (h *Handler) target(ctx context.Context, namespace string, request annotati
 	case err != nil:
 		return Target{}, fmt.Errorf("annotation %s%s: reading SecretClaim %s: %w", annotation.SecretPrefix, request.Name, name, err)
 	}
-	target := Target{Secret: claim.Name}
-	if claim.Spec.Target != nil && claim.Spec.Target.Name != "" {
-		target.Secret = claim.Spec.Target.Name
-	}
+	target := Target{Secret: claim.TargetName().Name}
 	// Before its first sync a claim's sequence says nothing.
 	if claim.Status.Target != nil {
 		target.Sequence = &claim.Status.Sequence

@@ -124,7 +124,7 @@ func (d *describing) think() {
 	for _, claim := range d.claims {
 		claim.UID = types.UID("claim/" + claim.Namespace + "/" + claim.Name)
 		d.objects = append(d.objects, claim)
-		d.secret(types.NamespacedName{Namespace: claim.Namespace, Name: targetName(claim)}, claim, keysOfClaim(claim))
+		d.secret(claim.TargetName(), claim, keysOfClaim(claim))
 	}
 	for _, sealed := range d.sealed {
 		name := client.ObjectKeyFromObject(sealed)
@@ -201,7 +201,7 @@ func (d *describing) run(workload client.Object) {
 	d.objects = append(d.objects, workload)
 	pod, _ := asPod(templateOf(workload), func(claim string) string {
 		if one := d.claims[types.NamespacedName{Namespace: name.Namespace, Name: claim}]; one != nil {
-			return targetName(one)
+			return one.TargetName().Name
 		}
 		return claim
 	})

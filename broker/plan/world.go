@@ -92,15 +92,8 @@ func newWorld(objects []client.Object, webhook, where string) (*World, error) {
 
 func (w *World) addClaim(claim *v1alpha1.SecretClaim) {
 	name := client.ObjectKeyFromObject(claim)
-	makes := types.NamespacedName{Namespace: claim.Namespace, Name: targetName(claim)}
+	makes := claim.TargetName()
 	w.claimed[name], w.claimOf[makes] = makes, claim.Name
-}
-
-func targetName(claim *v1alpha1.SecretClaim) string {
-	if claim.Spec.Target != nil && claim.Spec.Target.Name != "" {
-		return claim.Spec.Target.Name
-	}
-	return claim.Name
 }
 
 func (w *World) addSecret(secret *metav1.PartialObjectMetadata) {

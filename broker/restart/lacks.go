@@ -1,7 +1,6 @@
 package restart
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -73,19 +72,12 @@ func (g gatherer) lacks(ctx context.Context, pod *corev1.Pod) ([]Lack, error) {
 		if err != nil || refusedForItsAnnotation(claim) {
 			continue
 		}
-		target := targetOf(claim)
+		target := claim.TargetName().Name
 		if _, has := reads[target]; !has {
 			lacks = append(lacks, Lack{Claim: claim.Name, Target: target})
 		}
 	}
 	return lacks, nil
-}
-
-func targetOf(claim *v1alpha1.SecretClaim) string {
-	if claim.Spec.Target == nil {
-		return claim.Name
-	}
-	return cmp.Or(claim.Spec.Target.Name, claim.Name)
 }
 
 func refusedForItsAnnotation(claim *v1alpha1.SecretClaim) bool {

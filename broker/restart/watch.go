@@ -69,7 +69,7 @@ func (c *Controller) ofSecret(ctx context.Context, secret *metav1.PartialObjectM
 // ofClaim are those whose pods read the claim's target, and those whose pods
 // ask for it: without its claim none of them counts as lacking it.
 func (c *Controller) ofClaim(ctx context.Context, claim *v1alpha1.SecretClaim) []Workload {
-	target := types.NamespacedName{Namespace: claim.Namespace, Name: targetOf(claim)}
+	target := claim.TargetName()
 	return append(c.consumersOrNone(ctx, target), c.lackingOrNone(ctx, claim.Namespace, claim.Name)...)
 }
 

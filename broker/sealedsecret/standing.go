@@ -51,7 +51,7 @@ func (r *Reconciler) standbyFacts(ctx context.Context, sealed *ssv1alpha1.Sealed
 		return facts, fmt.Errorf("listing claims: %w", err)
 	}
 	for i := range claims.Items {
-		if secretOf(&claims.Items[i]) == sealed.Name {
+		if claims.Items[i].TargetName().Name == sealed.Name {
 			facts.Claim = &claims.Items[i]
 		}
 	}
@@ -92,21 +92,13 @@ func (r *Reconciler) storeConditions(ctx context.Context, claim *v1alpha1.Secret
 	return store.Status.Conditions, err
 }
 
-// secretOf is the name of the Secret that a claim produces.
-func secretOf(claim *v1alpha1.SecretClaim) string {
-	if to := claim.Spec.Target; to != nil && to.Name != "" {
-		return to.Name
-	}
-	return claim.Name
-}
-
 // copyOf is the sealed copy of a claim, if there is one.
 func (r *Reconciler) copyOf(ctx context.Context, object client.Object) []reconcile.Request {
 	claim, is := object.(*v1alpha1.SecretClaim)
 	if !is {
 		return nil
 	}
-	name := client.ObjectKey{Namespace: claim.Namespace, Name: secretOf(claim)}
+	name := claim.TargetName()
 	sealed := &ssv1alpha1.SealedSecret{}
 	if err := r.config.Client.Get(ctx, name, sealed, client.UnsafeDisableDeepCopy); err != nil || !standby(sealed) {
 		return nil
