@@ -25,12 +25,6 @@ type Place struct {
 	Home *v1alpha1.Environment
 }
 
-// same says whether two stores, be they of different names, are one: a document
-// has one path in each namespace of a Vault.
-func same(a, b v1alpha1.Store) bool {
-	return a.NamespacedName == b.NamespacedName || a.Vault.Address == b.Vault.Address && a.Vault.Namespace == b.Vault.Namespace
-}
-
 // Place finds a path as a claim of the namespace would have it found, in the first
 // store of its environment. field is what errors name, which are *Refusal.
 func (g Gatherer) Place(ctx context.Context, namespace, field, path string) (Place, error) {
@@ -118,7 +112,7 @@ func (r *Reconciler) sourcesAt(ctx context.Context, claim *v1alpha1.SecretClaim,
 		return nil, nil
 	case err != nil:
 		return nil, err
-	case !same(planned.store, place.Store):
+	case !planned.store.Same(place.Store):
 		return nil, nil
 	}
 	var sources []int

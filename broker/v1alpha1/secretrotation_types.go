@@ -387,9 +387,10 @@ type RotationHistory struct {
 	//
 	// +kubebuilder:validation:MaxLength=80
 	Run string `json:"run"`
-	// Attempt of it, the last of the run.
+	// Attempt of it, the last of the run; 0 where there was none.
 	Attempt int64 `json:"attempt"`
-	// Phase that it ended in: Done, RolledBack or Accepted.
+	// Phase that it ended in: Done, RolledBack or Accepted; or Missed, if it did
+	// not begin before its startingDeadline.
 	//
 	// +kubebuilder:validation:MaxLength=32
 	Phase string `json:"phase"`
