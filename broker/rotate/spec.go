@@ -58,12 +58,18 @@ func durationOf(d *metav1.Duration) time.Duration {
 	return d.Duration
 }
 
+// maxKey is the longest key that a rotation can be of.
+const maxKey = 253
+
 func generatorsOf(specs map[string]v1alpha1.Generator) (map[string]generate.Spec, error) {
 	if len(specs) == 0 {
 		return nil, fmt.Errorf("spec.generate: give at least one key, and how its value is made")
 	}
 	generators := make(map[string]generate.Spec, len(specs))
 	for _, key := range slices.Sorted(maps.Keys(specs)) {
+		if key == "" || len(key) > maxKey {
+			return nil, fmt.Errorf("spec.generate[%.64q]: a key has 1 to %d characters", key, maxKey)
+		}
 		made := generatorOf(specs[key])
 		if err := made.Check(fmt.Sprintf("spec.generate[%s]", key)); err != nil {
 			return nil, err
