@@ -83,3 +83,12 @@ func RolloutOf(object client.Object, pods []Pod, now time.Time) Rollout {
 
 // TroubleOf says why a pod does not get ready.
 func TroubleOf(pod *corev1.Pod) string { return troubleOf(pod) }
+
+// FollowerOf says how far a workload is in taking up a target.
+func FollowerOf(object client.Object, facts Facts, target string, now time.Time) Follower {
+	s, err := shapeOf(object)
+	if err != nil {
+		panic(err)
+	}
+	return follow(Workload{}, facts, target, s, now)
+}
