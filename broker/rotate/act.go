@@ -22,6 +22,8 @@ const (
 	// lookLater is how often a rotation is looked at that waits for its time: a
 	// machine's clock may be put right meanwhile.
 	lookLater = 10 * time.Minute
+	// lookHeld is how often one is looked at that is under way and held back.
+	lookHeld = 30 * time.Second
 	// lookRefused is how often the store is asked again about one that is refused:
 	// nobody tells us that a policy was corrected.
 	lookRefused = 30 * time.Second
@@ -143,6 +145,8 @@ func (l *look) next(action rotation.Action) time.Duration {
 		return lookLater
 	case l.asked.refusal != nil && (l.state.Phase.Ended() || l.state.Phase == rotation.Due):
 		return lookRefused
+	case l.facts.Hold != "" && l.early(), l.facts.Consumers.Held, l.state.Phase == rotation.Due:
+		return until(action.Again, lookHeld)
 	case !l.state.Phase.Ended():
 		return until(action.Again, lookSoon)
 	case l.asked.unasked != nil:

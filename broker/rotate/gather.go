@@ -52,18 +52,28 @@ func (l *look) clear() {
 	l.document.Clear()
 }
 
-// gather looks at everything that the next step is decided by.
-func (r *Reconciler) gather(ctx context.Context, of *v1alpha1.SecretRotation) (*look, error) {
+// glance looks at what is asked for, and whether it is time for it.
+func (r *Reconciler) glance(ctx context.Context, of *v1alpha1.SecretRotation) (*look, error) {
 	l := &look{of: of, state: stateOf(of.Status)}
 	l.facts = rotation.Facts{Now: r.config.Clock.Now(), LeadsSince: r.leadsSince()}
 	var err error
 	if l.asked, err = r.admit(ctx, of); err != nil {
 		return l, err
 	}
+	l.plan, l.place = l.asked.plan, l.asked.place
+	l.judge()
+	return l, nil
+}
+
+// gather looks at everything that the next step is decided by.
+func (r *Reconciler) gather(ctx context.Context, of *v1alpha1.SecretRotation) (*look, error) {
+	l, err := r.glance(ctx, of)
+	if err != nil {
+		return l, err
+	}
 	if l.record, err = r.kept(ctx, of.UID); err != nil {
 		return l, err
 	}
-	l.plan, l.place = l.asked.plan, l.asked.place
 	if l.record != nil {
 		l.facts.Record = rotation.Record{There: true, ID: string(l.record.uid), Attempt: l.record.attempt, From: l.record.from}
 		if string(l.record.uid) == l.state.Record {
@@ -73,9 +83,8 @@ func (r *Reconciler) gather(ctx context.Context, of *v1alpha1.SecretRotation) (*
 			}
 		}
 	}
-	l.judge()
 	l.facts.Order = order(of, l.state)
-	if needsStore(l.state.Phase, l.facts.Order) {
+	if l.needsStore() {
 		r.readStore(ctx, l)
 	}
 	return l, r.follow(ctx, l)
@@ -103,10 +112,7 @@ func (l *look) judge() {
 		return
 	}
 	open := opening(l.asked.place.Windows)
-	l.verdict = l.asked.schedule.Judge(schedule.Facts{
-		Now: l.facts.Now, Since: l.scheduledSince(), Name: l.of.Namespace + "/" + l.of.Name,
-		Ran: ran(l.of.Status), Suspended: l.of.Spec.Suspend, Windows: open,
-	})
+	l.verdict = l.scheduled(open, l.of.Status)
 	word := annotation.Word(l.of.Annotations, annotation.RotateNow)
 	switch {
 	case word != "" && word != l.of.Status.RotatedNow:
@@ -120,6 +126,14 @@ func (l *look) judge() {
 		begins = l.due.id
 	}
 	l.facts.Hold = l.hold(begins, open)
+}
+
+// scheduled is what the schedule says, given the runs that began.
+func (l *look) scheduled(open schedule.Windows, status v1alpha1.SecretRotationStatus) schedule.Verdict {
+	return l.asked.schedule.Judge(schedule.Facts{
+		Now: l.facts.Now, Since: l.scheduledSince(), Name: l.of.Namespace + "/" + l.of.Name,
+		Ran: ran(status), Suspended: l.of.Spec.Suspend, Windows: open,
+	})
 }
 
 // hold is why a run may not begin now; empty: it may.
@@ -191,14 +205,21 @@ func order(of *v1alpha1.SecretRotation, state rotation.State) rotation.Order {
 }
 
 // needsStore says whether the store has a say in what comes next.
-func needsStore(phase rotation.Phase, given rotation.Order) bool {
-	switch phase {
+func (l *look) needsStore() bool {
+	switch l.state.Phase {
+	case rotation.Due, rotation.Prepared:
+		return l.facts.Hold == ""
 	case rotation.Halted:
-		return given.ID != ""
+		return l.facts.Order.ID != ""
 	case rotation.Verified, rotation.Restored, rotation.Released:
 		return false
 	}
-	return !phase.Ended()
+	return !l.state.Phase.Ended()
+}
+
+// early says that nothing has happened outside yet, so that it can be held back.
+func (l *look) early() bool {
+	return l.state.Phase == rotation.Due || l.state.Phase == rotation.Prepared
 }
 
 // readStore reads the document anew.

@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -20,6 +21,9 @@ import (
 // Reconcile takes one step of a rotation: it writes the next state down, or does one
 // action.
 func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
+	if rest, rests, err := r.rests(ctx, request.NamespacedName); rests || err != nil {
+		return rest, err
+	}
 	of := &v1alpha1.SecretRotation{}
 	err := r.config.Live.Get(ctx, request.NamespacedName, of)
 	if apierrors.IsNotFound(err) || err == nil && !of.DeletionTimestamp.IsZero() {
@@ -44,11 +48,32 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	}
 	r.announceMissed(l)
 	err = r.act(ctx, l, action)
-	r.remembered(of, func(m *memory) { m.problem = textOf(err) })
+	r.remembered(of, func(m *memory) {
+		m.problem, m.clean = textOf(err), l.record == nil && l.state.Phase.Ended()
+	})
 	if err != nil {
 		return reconcile.Result{}, fmt.Errorf("attempt %d, %s: %w", action.Attempt, action.Do, err)
 	}
 	return reconcile.Result{RequeueAfter: l.next(action)}, nil
+}
+
+// rests says that nothing is under way or due, and nothing is to be told, as far as
+// the cache knows: what is due is so whatever else it does not show yet. So a rotation
+// that waits for its time costs no request. Whether it left a record is looked at
+// once by each daemon, and after each end.
+func (r *Reconciler) rests(ctx context.Context, name types.NamespacedName) (rest reconcile.Result, rests bool, _ error) {
+	of := &v1alpha1.SecretRotation{}
+	if err := r.config.Client.Get(ctx, name, of); err != nil {
+		return reconcile.Result{}, false, nil //nolint:nilerr // the API server knows better
+	}
+	if !stateOf(of.Status).Phase.Ended() || !of.DeletionTimestamp.IsZero() || !r.remembered(of, func(*memory) {}).clean {
+		return reconcile.Result{}, false, nil
+	}
+	l, err := r.glance(ctx, of)
+	if err != nil || l.facts.Run != "" || !equality.Semantic.DeepEqual(of.Status, l.waiting(rotation.Action{}, "")) {
+		return reconcile.Result{}, false, err
+	}
+	return reconcile.Result{RequeueAfter: l.next(rotation.Action{})}, true, nil
 }
 
 // goOn writes the next state down, and tells of it.

@@ -143,12 +143,12 @@ func (r *Reconciler) kept(ctx context.Context, of types.UID) (*record, error) {
 	}
 	opened, err := keys.Open(secret.Data[recordItem], r.label(of))
 	if err != nil {
-		return nil, fmt.Errorf("Secret %s/%s: %w: %w", r.config.Namespace, recordName(of), errRecord, err)
+		return nil, fmt.Errorf("opening Secret %s/%s: %w: %w", r.config.Namespace, recordName(of), errRecord, err)
 	}
 	defer opened.Value.Clear()
 	found, err := read(opened.Value)
 	if err != nil {
-		return nil, fmt.Errorf("Secret %s/%s: %w: %w", r.config.Namespace, recordName(of), errRecord, err)
+		return nil, fmt.Errorf("opening Secret %s/%s: %w: %w", r.config.Namespace, recordName(of), errRecord, err)
 	}
 	found.uid = secret.UID
 	return found, nil

@@ -148,6 +148,8 @@ type memory struct {
 	told time.Time
 	// held is when windows were last seen to hold restarts back.
 	held time.Time
+	// clean: it had ended, and had left no record, when it was last looked at.
+	clean bool
 	// problem is why the last action could not be done; empty: it could.
 	problem string
 }

@@ -3,6 +3,7 @@ package rotate
 import (
 	"cmp"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -38,10 +39,15 @@ func (l *look) common() v1alpha1.SecretRotationStatus {
 		status.Schedule = &v1alpha1.RotationSchedule{Cron: l.of.Spec.Schedule, TimeZone: l.of.Spec.TimeZone, Since: now}
 	}
 	l.missed = missed(l.verdict.Missed.ID, now, &status)
-	if begins := l.verdict.Begins; !begins.IsZero() {
-		status.NextRotation = &metav1.Time{Time: begins}
-	}
+	status.NextRotation = timeOf(l.verdict.Begins)
 	return status
+}
+
+func timeOf(at time.Time) *metav1.Time {
+	if at.IsZero() {
+		return nil
+	}
+	return &metav1.Time{Time: at}
 }
 
 // after is the status with the next state in it.
@@ -49,6 +55,8 @@ func (l *look) after(next rotation.State) v1alpha1.SecretRotationStatus {
 	status, now := l.common(), metav1.NewTime(l.facts.Now)
 	if next.Phase == rotation.Due && next.Run != l.state.Run && next.Run == l.due.id {
 		begun(l.due, &status)
+		coming := l.scheduled(opening(l.asked.place.Windows), status)
+		status.NextRotation = timeOf(coming.Begins)
 	}
 	put(next, &status)
 	if next.Phase.Ended() && !l.state.Phase.Ended() {
