@@ -7,7 +7,12 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/privyseal/privyseal/broker/brokertest"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
@@ -158,5 +163,29 @@ func TestARotationWithWhichNoPodGetsReadyIsRolledBack(t *testing.T) {
 	}
 	if !counted {
 		t.Error("no metric counts it")
+	}
+}
+
+// RBAC cannot choose Secrets by name, so a policy does.
+func TestTheDaemonDropsRecordsAndNoKey(t *testing.T) {
+	t.Parallel()
+	lab := brokertest.NewLab(t, brokertest.Node)
+	lab.Install(t, fast)
+	access := rest.CopyConfig(lab.Access)
+	access.Impersonate.UserName = brokertest.DaemonUser
+	daemon := brokertest.Client(t, access)
+	secret := func(name string) *corev1.Secret {
+		return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: brokertest.System, Name: name}}
+	}
+	record := secret("privyseal-rotation-of-nothing")
+	if err := lab.Client.Create(t.Context(), record); err != nil {
+		t.Fatal(err)
+	}
+	if err := daemon.Delete(t.Context(), record); err != nil {
+		t.Errorf("a record: %v", err)
+	}
+	key := secret("privyseal-install-key")
+	if err := daemon.Delete(t.Context(), key, client.DryRunAll); !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), "records of rotations") {
+		t.Errorf("the install key: %v", err)
 	}
 }

@@ -97,9 +97,8 @@ func before(a, b *v1alpha1.SecretRotation) bool {
 // needsProbe says whether the store has to be asked: until it said yes for this
 // spec and this place, and before each attempt writes anything down.
 func needsProbe(of *v1alpha1.SecretRotation, place Place) bool {
-	state := stateOf(of.Status)
-	if !state.Phase.Ended() {
-		return state.Phase == rotation.Due
+	if stateOf(of.Status).Phase == rotation.Due {
+		return true
 	}
 	ready := meta.FindStatusCondition(of.Status.Conditions, v1alpha1.ConditionReady)
 	return ready == nil || ready.Status != metav1.ConditionTrue ||

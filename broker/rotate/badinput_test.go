@@ -11,6 +11,7 @@ import (
 
 	"github.com/privyseal/privyseal/broker/rotate"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
+	"github.com/privyseal/privyseal/providers"
 )
 
 // password has a spec make one so.
@@ -58,6 +59,38 @@ func TestAPathThatMayBeReadAndNotWrittenIsRefusedWhenItIsWritten(t *testing.T) {
 	b.run(daemon)
 	ready := b.condition(v1alpha1.ConditionReady)
 	b.must(ready.Reason == v1alpha1.ReasonPathNotWritable && strings.Contains(ready.Message, "create, update and read"), "it does not say so")
+}
+
+func TestASpecThatIsChangedMidwayIsForTheNextRunAndJudgedAtOnce(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	daemon := b.daemon()
+	b.atThree(daemon)
+	b.world.follower = rotate.Follower{Workload: "Deployment/pay/web", Behind: "its rollout is under way"}
+	b.until(daemon, "Rolling")
+	other, err := providers.ParseRef("kv/prod/" + b.of.Namespace + "/other")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.store.Set(other, map[string]any{"token": "old"})
+	b.store.DenyWrites(other)
+	first := b.world.ref
+	b.world.ref = other
+	of := b.rotation()
+	of.Spec.Path, of.Spec.Generate = "other", map[string]v1alpha1.Generator{"token": {UUID: &v1alpha1.UUIDGenerator{}}}
+	if err := b.api.Update(t.Context(), of); err != nil {
+		t.Fatal(err)
+	}
+	b.run(daemon)
+	b.must(b.condition(v1alpha1.ConditionReady).Reason == v1alpha1.ReasonPathNotWritable, "it is not judged")
+	b.world.follower = rotate.Follower{}
+	b.until(daemon, "Done")
+	if b.ref != first || b.document().Version != 2 || len(b.password()) != 64 {
+		t.Error("what was begun did not end where it began")
+	}
+	b.clock.SetTime(three().Add(24 * time.Hour))
+	b.run(daemon)
+	b.must(b.status().Phase == "Done" && b.status().NextRotation == nil, "it begins where it may not write")
 }
 
 func TestOfTwoRotationsOnOnePathTheOneThatWasMadeFirstRotates(t *testing.T) {
