@@ -138,7 +138,9 @@ func TestAClaimThatDoesNotReadHasItTakenBack(t *testing.T) {
 	daemon := b.daemon()
 	b.atThree(daemon)
 	b.world.deaf = true
-	b.until(daemon, rotation.RolledBack)
+	for b.run(daemon); b.status().Phase != string(rotation.RolledBack); b.run(daemon) {
+		b.later(30 * time.Second)
+	}
 	b.must(strings.Contains(b.condition(v1alpha1.ConditionRotated).Message, "claim pay/db"), "it does not name the claim")
 	if b.world.told < 10 {
 		t.Errorf("the claim was told %d times in ten minutes", b.world.told)
