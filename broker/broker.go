@@ -253,10 +253,10 @@ func wire(ctx context.Context, mgr manager.Manager, config Config) error {
 	if err != nil {
 		return err
 	}
-	events := mgr.GetEventRecorder("privyseal")
+	events, gatherer := mgr.GetEventRecorder("privyseal"), claim.Gatherer{Cache: mgr.GetCache(), Allowed: config.Allowed}
 	claims := claim.New(claim.Config{
 		Line: &claim.Line{
-			Gatherer: claim.Gatherer{Cache: mgr.GetCache(), Allowed: config.Allowed},
+			Gatherer: gatherer,
 			Store:    connections, Targets: writer, Restarts: roller{restarts}, Copies: kept,
 		},
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Metadata: mgr.GetCache(), Events: events, Pods: restarts,
@@ -269,6 +269,11 @@ func wire(ctx context.Context, mgr manager.Manager, config Config) error {
 	}
 	if err := claim.SetupAnnotated(mgr, events); err != nil {
 		return fmt.Errorf("setting up annotated workloads: %w", err)
+	}
+	if err := wireRotations(mgr, config, rotating{
+		stores: connections, claims: claims, gatherer: gatherer, restarts: restarts, keys: sealingKeys,
+	}); err != nil {
+		return err
 	}
 	if err := wireSealedSecrets(mgr, config, sealing{keys: sealingKeys, turned: turned, installKeys: keys, targets: writer}); err != nil {
 		return err

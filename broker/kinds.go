@@ -51,7 +51,7 @@ func mapper(access *rest.Config, client *http.Client) (meta.RESTMapper, error) {
 	for _, kind := range []string{"ClusterSecretStore", "Environment"} {
 		known.Add(v1alpha1.GroupVersion.WithKind(kind), meta.RESTScopeRoot)
 	}
-	for _, kind := range []string{"SecretClaim", "SecretStore"} {
+	for _, kind := range []string{"SecretClaim", "SecretRotation", "SecretStore"} {
 		known.Add(v1alpha1.GroupVersion.WithKind(kind), meta.RESTScopeNamespace)
 	}
 	return meta.FirstHitRESTMapper{MultiRESTMapper: meta.MultiRESTMapper{known, asking}}, nil

@@ -28,3 +28,11 @@ type Writer interface {
 	// gives the new version.
 	Write(ctx context.Context, change Change) (version int64, err error)
 }
+
+// Prober tells whether a Writer could change a document, without changing it. Its
+// errors are those that the Writer would give: ErrDenied, or ErrInvalid where the
+// store cannot check that nobody writes at the same time. Whether there is a
+// document is not looked at.
+type Prober interface {
+	Probe(ctx context.Context, ref Ref) error
+}

@@ -24,6 +24,9 @@ type Facts struct {
 	Synced bool
 	// Consumers of those Secrets.
 	Consumers Consumers
+	// Behind names those that are waited for, claims or workloads, for people; ""
+	// where nobody can say.
+	Behind string
 	// Order that somebody gives.
 	Order Order
 }

@@ -161,7 +161,7 @@ func (p Plan) written(s State, f Facts) (State, Action) {
 	case f.Synced:
 		return s.to(Rolling, f.Now), Action{}
 	case s.late(f, p.Timeouts.Sync):
-		return p.fail(s, f, "not all Secrets had the new value after %s", p.Timeouts.Sync)
+		return p.fail(s, f, "not all Secrets had the new value after %s%s", p.Timeouts.Sync, f.behind())
 	}
 	return s, Action{Do: Tell, Attempt: s.Attempt, Again: s.begins(f).Add(p.Timeouts.Sync)}
 }
@@ -181,7 +181,7 @@ func (p Plan) rolling(s State, f Facts) (State, Action) {
 	case f.Consumers.Held:
 		return s, Action{Why: "windows hold the restarts back"}
 	case since.late(f, p.Timeouts.Consumers):
-		return p.fail(s, f, "not all workloads were ready after %s", p.Timeouts.Consumers)
+		return p.fail(s, f, "not all workloads were ready after %s%s", p.Timeouts.Consumers, f.behind())
 	}
 	return s, since.wait(f, "workloads are being restarted", p.Timeouts.Consumers)
 }
@@ -254,6 +254,14 @@ func (s State) wait(f Facts, why string, timeout time.Duration) Action {
 // takenOver says whether the keys of a rotation have something else than what it
 // wrote. A store that cannot be asked says nothing.
 func takenOver(f Facts) bool { return f.Store.Known && f.Store.Holds != New }
+
+// behind says in an error who it was that was waited for.
+func (f Facts) behind() string {
+	if f.Behind == "" {
+		return ""
+	}
+	return ": " + f.Behind
+}
 
 // foreign is where somebody else wrote to the keys of a rotation: whatever they
 // meant, it is not overwritten.

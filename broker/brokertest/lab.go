@@ -242,7 +242,7 @@ func (l *Lab) Diagnose(namespace string) string {
 	defer cancel()
 	var told strings.Builder
 	for _, look := range [][]string{
-		{"get", "pods,sclaim", "-n", namespace, "-o", "wide"},
+		{"get", "pods,sclaim,srot", "-n", namespace, "-o", "wide"},
 		{"get", "events", "-n", namespace, "--sort-by=.lastTimestamp"},
 		{"logs", "-n", System, "deployment/privyseal", "--tail=30"},
 		{"logs", "-n", System, "deployment/privyseal-webhook", "--tail=30"},

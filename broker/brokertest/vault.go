@@ -57,6 +57,15 @@ func (v *Vault) Write(t testing.TB, path string, values map[string]any) {
 	}
 }
 
+// MayWrite lets a tenant write its own paths, too, as rotations do.
+func (v *Vault) MayWrite(t testing.TB, tenant *Tenant) {
+	t.Helper()
+	policy := fmt.Sprintf("path \"kv/data/%s/%s/*\" { capabilities = [\"create\", \"update\", \"read\"] }", tenant.Environment, tenant.Namespace)
+	if err := v.client.Sys().PutPolicyWithContext(t.Context(), "privyseal-"+tenant.Namespace, policy); err != nil {
+		t.Fatalf("writing policy privyseal-%s: %v", tenant.Namespace, err)
+	}
+}
+
 // AddTenant makes the role that a namespace's claims log in as, with a policy
 // that reads the namespace's own paths.
 func (v *Vault) AddTenant(t testing.TB, environment, namespace, audience string) {

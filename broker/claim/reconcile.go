@@ -12,9 +12,11 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
@@ -83,6 +85,8 @@ type Reconciler struct {
 	owed     *statuses.Owed[Synced]
 	reads    *reads
 	flips    *rate.Limiter
+	// reread are claims that somebody wants to be read at once.
+	reread chan event.TypedGenericEvent[types.NamespacedName]
 
 	// began is when this daemon saw to its first claim.
 	began func() time.Time
@@ -93,7 +97,8 @@ type Reconciler struct {
 func New(config Config) *Reconciler {
 	r := &Reconciler{
 		config: config, schedule: newSchedule(config.Clock.Now), told: &statuses.Told[v1alpha1.SecretClaimStatus]{}, owed: &statuses.Owed[Synced]{}, reads: newReads(), flips: newFlips(),
-		began: sync.OnceValue(config.Clock.Now), made: config.Clock.Now(),
+		reread: make(chan event.TypedGenericEvent[types.NamespacedName], 1024),
+		began:  sync.OnceValue(config.Clock.Now), made: config.Clock.Now(),
 	}
 	if config.Line != nil {
 		line := *config.Line

@@ -74,6 +74,10 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr manager.Manager, 
 			func(ctx context.Context, target types.NamespacedName) []reconcile.Request {
 				return r.requests(ctx, wakeNobody, client.InNamespace(target.Namespace), client.MatchingFields{byTarget: target.Name})
 			}))).
+		WatchesRawSource(source.TypedChannel(r.reread, handler.TypedEnqueueRequestsFromMapFunc(
+			func(_ context.Context, claim types.NamespacedName) []reconcile.Request {
+				return []reconcile.Request{{NamespacedName: claim}}
+			}))).
 		WithOptions(controller.Options{MaxConcurrentReconciles: workers}).
 		Complete(r)
 }

@@ -97,3 +97,12 @@ func WorkloadsOfSet(set client.Object) []Workload {
 	meta.OwnerReferences = set.GetOwnerReferences()
 	return ofReplicaSet(context.Background(), meta)
 }
+
+// FollowerOf says how far a workload is in taking up a target.
+func FollowerOf(object client.Object, facts Facts, target string, now time.Time) Follower {
+	s, err := shapeOf(object)
+	if err != nil {
+		panic(err)
+	}
+	return follow(Workload{}, facts, target, s, now)
+}

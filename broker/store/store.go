@@ -97,19 +97,43 @@ func New(config Config) *Connections {
 // Read reads one document of a store as a tenant. Its errors wrap those of
 // package providers.
 func (c *Connections) Read(ctx context.Context, store v1alpha1.Store, as providers.Identity, request providers.Request) (providers.Document, error) {
+	return within(ctx, c, store, as, func(session *vault.Session) (providers.Document, error) {
+		return session.Read(ctx, request)
+	})
+}
+
+// Write changes one document of a store as a tenant, and gives its new version.
+// Errors are those of a providers.Writer.
+func (c *Connections) Write(ctx context.Context, store v1alpha1.Store, as providers.Identity, change providers.Change) (int64, error) {
+	return within(ctx, c, store, as, func(session *vault.Session) (int64, error) {
+		return session.Write(ctx, change)
+	})
+}
+
+// Probe says whether a tenant could change a document of a store. Errors are those
+// of a providers.Prober.
+func (c *Connections) Probe(ctx context.Context, store v1alpha1.Store, as providers.Identity, ref providers.Ref) error {
+	_, err := within(ctx, c, store, as, func(session *vault.Session) (struct{}, error) {
+		return struct{}{}, session.Probe(ctx, ref)
+	})
+	return err
+}
+
+// within does something in a tenant's session at a store.
+func within[T any](ctx context.Context, c *Connections, store v1alpha1.Store, as providers.Identity, do func(*vault.Session) (T, error)) (done T, err error) {
 	connection, err := c.connect(ctx, store)
 	if err != nil {
-		return providers.Document{}, err
+		return done, err
 	}
 	session, err := c.session(connection, as)
 	if err != nil {
-		return providers.Document{}, err
+		return done, err
 	}
-	document, err := session.Read(ctx, request)
+	done, err = do(session)
 	if errors.Is(err, providers.ErrUnavailable) {
 		c.recheck(ctx, connection)
 	}
-	return document, err
+	return done, err
 }
 
 // Health asks whether a store can serve reads, without logging in.

@@ -157,3 +157,33 @@ const (
 
 // ReasonReachable on a store's Ready condition: it answered.
 const ReasonReachable = "Reachable"
+
+// ConditionRotated on a SecretRotation says how the last rotation ended. It is
+// Unknown, with ReasonRotating, while one is under way. A SecretRotation that never
+// ran has none.
+const ConditionRotated = "Rotated"
+
+// Reasons of a SecretRotation's conditions. Its Ready has those of a SecretClaim
+// for the path and the store, too.
+const (
+	// ReasonCanRotate of Ready: the spec can be carried out.
+	ReasonCanRotate = "CanRotate"
+	// ReasonRotationInvalid of Ready: a field of the spec cannot be used.
+	ReasonRotationInvalid = "RotationInvalid"
+	// ReasonRotatedByAnother of Ready: another SecretRotation, made before, rotates
+	// the same path.
+	ReasonRotatedByAnother = "RotatedByAnother"
+	// ReasonPathNotWritable of Ready: the namespace's login may not write the path,
+	// or its mount cannot check that nobody writes at the same time.
+	ReasonPathNotWritable = "PathNotWritable"
+	// ReasonRotating of Rotated: a rotation is under way.
+	ReasonRotating = "Rotating"
+	// ReasonRotationDone of Rotated: the last one went well.
+	ReasonRotationDone = "RotationDone"
+	// ReasonRolledBack of Rotated: the last one failed, and the old value is back.
+	ReasonRolledBack = "RolledBack"
+	// ReasonHalted of Rotated: somebody has to look, and to say how it goes on.
+	ReasonHalted = "Halted"
+	// ReasonAccepted of Rotated: somebody ended the last one.
+	ReasonAccepted = "Accepted"
+)

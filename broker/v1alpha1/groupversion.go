@@ -23,6 +23,7 @@ func AddToScheme(scheme *runtime.Scheme) error {
 		&ClusterSecretStore{}, &ClusterSecretStoreList{},
 		&SecretStore{}, &SecretStoreList{},
 		&Environment{}, &EnvironmentList{},
+		&SecretRotation{}, &SecretRotationList{},
 	)
 	metav1.AddToGroupVersion(scheme, GroupVersion)
 	return nil

@@ -56,6 +56,11 @@ const (
 	// content that was sealed.
 	AnnotationSequence = Group + "/sequence"
 
+	// AnnotationRotation on a Secret of the daemon's namespace, in which the values of
+	// a rotation are sealed away, is the SecretRotation that it is of:
+	// "payments/db-password".
+	AnnotationRotation = Group + "/rotation"
+
 	// AnnotationRestartedFor on a pod template lists, sorted, the targets its
 	// pods read with the sequence that the template was last restarted for:
 	// "db=1763800000,tls=0". It only ever moves forward.

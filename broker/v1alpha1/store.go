@@ -45,6 +45,13 @@ func (s Store) String() string {
 	return string(s.Kind) + " " + s.NamespacedName.String()
 }
 
+// Same says whether two stores, be they of different names, are one: a document has
+// one path in each namespace of a Vault.
+func (s Store) Same(other Store) bool {
+	return s.NamespacedName == other.NamespacedName ||
+		s.Vault.Address == other.Vault.Address && s.Vault.Namespace == other.Vault.Namespace
+}
+
 // StoreObject is a store as an object of the API.
 //
 // +kubebuilder:object:generate=false

@@ -30,6 +30,7 @@ type Store struct {
 type history struct {
 	versions []version
 	denied   bool
+	readOnly bool
 }
 
 type version struct {
@@ -40,6 +41,7 @@ type version struct {
 var (
 	_ providers.Reader = (*Store)(nil)
 	_ providers.Writer = (*Store)(nil)
+	_ providers.Prober = (*Store)(nil)
 )
 
 // Set writes the next version of a document and returns its number. A string
@@ -79,7 +81,14 @@ func (s *Store) Deny(ref providers.Ref) {
 	s.history(ref).denied = true
 }
 
-// Fail makes every read fail with err, which should wrap one of the facts of
+// DenyWrites refuses every write to a path, which may still be read.
+func (s *Store) DenyWrites(ref providers.Ref) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.history(ref).readOnly = true
+}
+
+// Fail makes every read and write fail with err, which should wrap one of the facts of
 // package providers. Nil ends it.
 func (s *Store) Fail(err error) {
 	s.mu.Lock()
@@ -164,7 +173,7 @@ func (s *Store) write(ctx context.Context, change providers.Change) (int64, erro
 		}
 	}
 	switch {
-	case h.denied:
+	case h.denied, h.readOnly:
 		return 0, providers.ErrDenied
 	case int64(len(h.versions)) != change.From:
 		return 0, providers.ErrConflict
@@ -182,6 +191,22 @@ func (s *Store) write(ctx context.Context, change providers.Change) (int64, erro
 	h = s.history(change.Ref)
 	h.versions = append(h.versions, next)
 	return int64(len(h.versions)), nil
+}
+
+// Probe implements providers.Prober.
+func (s *Store) Probe(ctx context.Context, ref providers.Ref) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h, ok := s.documents[ref]
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case s.fail != nil:
+		return s.fail
+	case ok && (h.denied || h.readOnly):
+		return fmt.Errorf("probing %s: %w", ref, providers.ErrDenied)
+	}
+	return nil
 }
 
 // history of a path, made if there is none. The lock is held.

@@ -75,6 +75,7 @@ func Run(t *testing.T, start func(t *testing.T) Harness) {
 		"a change leaves other keys as they are":          writesChanges,
 		"of changes at the same time one is made":         writesOneOfMany,
 		"a change that cannot be made changes nothing":    refusesChanges,
+		"whether a path may be written can be asked":      probes,
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) { test(t, start(t)) })
 	}

@@ -114,6 +114,30 @@ func writesOneOfMany(t *testing.T, h Harness) {
 	}
 }
 
+func probes(t *testing.T, h Harness) {
+	mayWrite(t, h)
+	prober, probes := h.Writer.(providers.Prober)
+	if !probes {
+		t.Skip("nobody can ask this store whether it could be written")
+	}
+	ref := h.Ref("probed")
+	for range 2 {
+		if err := prober.Probe(t.Context(), ref); err != nil {
+			t.Errorf("a path that may be written: %v", err)
+		}
+		h.Set(t, ref, map[string]any{"password": secret("first")})
+	}
+	if document := mustRead(t, h, providers.Request{Ref: ref}); document.Version != 2 {
+		t.Errorf("asking wrote something: version %d", document.Version)
+	}
+	if h.Denied == nil {
+		return
+	}
+	if err := prober.Probe(t.Context(), h.Denied(t)); !errors.Is(err, providers.ErrDenied) {
+		t.Errorf("a path that may not: %v", err)
+	}
+}
+
 func refusesChanges(t *testing.T, h Harness) {
 	mayWrite(t, h)
 	ref := h.Ref("refused")

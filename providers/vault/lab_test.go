@@ -233,6 +233,24 @@ func TestAnEngineWithoutVersionsIsNotWritten(t *testing.T) {
 	}
 }
 
+// Whether a rotation can be carried out is known before it is tried.
+func TestLabWhatMayBeReadAndNotWrittenIsToldBefore(t *testing.T) {
+	x := newTenant(t)
+	session := x.vault.As(x.login)
+	if err := session.Probe(t.Context(), request(t, x.v1+"/open/db").Ref); !errors.Is(err, providers.ErrInvalid) || !strings.Contains(err.Error(), "upgrade it to version 2") {
+		t.Errorf("version 1: %v", err)
+	}
+	open := request(t, x.v2+"/open/db").Ref
+	if err := session.Probe(t.Context(), open); err != nil {
+		t.Errorf("open: %v", err)
+	}
+	rule := fmt.Sprintf("path %q { capabilities = [\"read\"] }", x.v2+"/data/open/*")
+	x.do(t, "POST", "sys/policies/acl/"+x.name, map[string]any{"policy": rule})
+	if err := session.Probe(t.Context(), open); !errors.Is(err, providers.ErrDenied) || !strings.Contains(err.Error(), "lack create, update on "+x.v2+"/data/open/db") {
+		t.Errorf("read only: %v", err)
+	}
+}
+
 func TestVaultIsAProvider(t *testing.T) {
 	x := newTenant(t)
 	closed, err := net.Listen("tcp", "127.0.0.1:0")

@@ -46,18 +46,11 @@ func checkChange(change providers.Change) error {
 }
 
 func (s *Session) write(ctx context.Context, held token, change providers.Change) (int64, error) {
-	engine, err := s.find(ctx, held, change.Ref, s.known)
+	path, err := s.writable(ctx, held, change.Ref)
 	if err != nil {
 		return 0, err
 	}
-	rest, ok := engine.rest(change.Ref)
-	if !ok {
-		return 0, fault(providers.ErrInvalid, 0, "the path lies in no mount") // unreachable
-	}
-	if engine.version != 2 {
-		return 0, fault(providers.ErrInvalid, 0, "its mount is a key-value engine of version 1, which cannot check that nobody writes at the same time: upgrade it to version 2")
-	}
-	at := request{path: engine.path + "data/" + rest, namespace: s.vault.namespace, token: held.value}
+	at := request{path: path, namespace: s.vault.namespace, token: held.value}
 	body, err := s.vault.changed(ctx, at, change)
 	if err != nil {
 		return 0, err

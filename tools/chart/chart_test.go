@@ -53,6 +53,7 @@ func TestCRDsAreSmallStayWithoutTheReleaseAndKeepTheirTemplateSyntax(t *testing.
 		"environments.privyseal.io":        `"kv/{{ .Environment }}/{{ .Namespace }}"`,
 		"secretstores.privyseal.io":        `"privyseal-{{ .Namespace }}"`,
 		"sealedsecrets.bitnami.com":        `encryptedData`,
+		"secretrotations.privyseal.io":     `privyseal.io/rotation-order`,
 		"secretclaims.privyseal.io":        `"postgres://{{ .username }}:{{ .password | urlquery }}@db/pay"`,
 	}
 	found := 0

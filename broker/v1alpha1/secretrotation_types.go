@@ -1,0 +1,419 @@
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// SecretRotation gives some keys of a document new values on a schedule, writes
+// them to the store, and waits for whoever reads them. Where that does not work,
+// the old values are written back.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:shortName=srot,categories=privyseal
+// +kubebuilder:printcolumn:name="Phase",type=string,JSONPath=`.status.phase`
+// +kubebuilder:printcolumn:name="Last",type=date,JSONPath=`.status.lastRotation`
+// +kubebuilder:printcolumn:name="Next",type=string,JSONPath=`.status.nextRotation`
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type SecretRotation struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec   SecretRotationSpec   `json:"spec"`
+	Status SecretRotationStatus `json:"status,omitempty"`
+}
+
+// SecretRotationSpec is what is to be rotated, and when.
+type SecretRotationSpec struct {
+	// Path of the document, found and allowed as that of a SecretClaim in the
+	// same namespace: "db" is relative to the environment's root, "/kv/shared/ca"
+	// starts at the store's root. The store is the environment's first. It has to
+	// lie in a key-value engine of version 2, in which the namespace's login may
+	// create, update and read it. One path has one rotation: of several the one
+	// that was made first.
+	//
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=512
+	Path string `json:"path"`
+
+	// Schedule of the runs, as cron has it: minute, hour, day of month, month, day
+	// of week. Of several runs that were missed the last is made up.
+	//
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=128
+	Schedule string `json:"schedule"`
+
+	// TimeZone of the schedule, of the IANA database: Europe/Berlin. Default: UTC.
+	//
+	// +kubebuilder:validation:MaxLength=64
+	// +optional
+	TimeZone string `json:"timeZone,omitempty"`
+
+	// Jitter is how much later than its time a run may begin, up to 24h. It is the
+	// same whenever it is asked for. Default: not at all.
+	//
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('24h')",message="want from 0s to 24h"
+	// +kubebuilder:validation:MaxLength=32
+	// +optional
+	Jitter *metav1.Duration `json:"jitter,omitempty"`
+
+	// StartingDeadline is how long after its time a run is made up that did not
+	// begin, from 1m to 744h, not counting the time in which the environment's
+	// windows forbid it. Default: until the next run.
+	//
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1m') && duration(self) <= duration('744h')",message="want from 1m to 744h"
+	// +kubebuilder:validation:MaxLength=32
+	// +optional
+	StartingDeadline *metav1.Duration `json:"startingDeadline,omitempty"`
+
+	// Suspend has no run begin. One that began goes on, and what was missed is
+	// made up afterwards.
+	//
+	// +optional
+	Suspend bool `json:"suspend,omitempty"`
+
+	// Generate says how the new values are made, by the key of the document that
+	// they are for. Other keys stay as they are.
+	//
+	// +kubebuilder:validation:MinProperties=1
+	// +kubebuilder:validation:MaxProperties=16
+	// +kubebuilder:validation:XValidation:rule="self.all(key, size(key) > 0 && size(key) <= 253)",message="a key has 1 to 253 characters"
+	Generate map[string]Generator `json:"generate"`
+
+	// Strategy says how the new value comes in beside the old one. Replace, the
+	// default and only one: it takes the old one's place.
+	//
+	// +optional
+	Strategy RotationStrategy `json:"strategy,omitempty"`
+
+	// Verify says what has to be before a rotation went well. Default: that the
+	// Secrets of all claims on the path have the new values.
+	//
+	// +optional
+	Verify *RotationVerify `json:"verify,omitempty"`
+
+	// OnFailure says what becomes of a rotation that does not work. RollBack, the
+	// default, writes the old values back; Halt leaves all as it is, for somebody
+	// to look at, who says how it goes on by the annotation
+	// privyseal.io/rotation-order.
+	//
+	// +optional
+	OnFailure RotationFailure `json:"onFailure,omitempty"`
+}
+
+// Generator makes one value. Give exactly one of its fields.
+//
+// +kubebuilder:validation:XValidation:rule="[has(self.password), has(self.hex), has(self.base64), has(self.uuid)].filter(given, given).size() == 1",message="give exactly one of password, hex, base64 and uuid"
+type Generator struct {
+	// Password of single characters.
+	//
+	// +optional
+	Password *PasswordGenerator `json:"password,omitempty"`
+
+	// Hex are random bytes in hexadecimal digits.
+	//
+	// +optional
+	Hex *BytesGenerator `json:"hex,omitempty"`
+
+	// Base64 are random bytes in base64, of the standard alphabet with padding.
+	//
+	// +optional
+	Base64 *BytesGenerator `json:"base64,omitempty"`
+
+	// UUID is a random UUID: uuid: {}.
+	//
+	// +optional
+	UUID *UUIDGenerator `json:"uuid,omitempty"`
+}
+
+// PasswordGenerator makes a text of letters and digits, with at least one of each
+// class that it may have. One that could be guessed, with less than 64 bits, is
+// refused.
+type PasswordGenerator struct {
+	// Length in characters. Default: 32, or what the policy says.
+	//
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=256
+	// +optional
+	Length int32 `json:"length,omitempty"`
+
+	// Symbols that it may have beside letters and digits. Default: none, since
+	// some systems break on some of them.
+	//
+	// +kubebuilder:validation:MaxLength=32
+	// +optional
+	Symbols string `json:"symbols,omitempty"`
+
+	// Exclude are characters that it must not have, such as those that look
+	// alike: 0O1lI.
+	//
+	// +kubebuilder:validation:MaxLength=94
+	// +optional
+	Exclude string `json:"exclude,omitempty"`
+
+	// Without leaves classes out.
+	//
+	// +kubebuilder:validation:MaxItems=3
+	// +kubebuilder:validation:items:Enum=lower;upper;digits
+	// +listType=set
+	// +optional
+	Without []string `json:"without,omitempty"`
+
+	// Minimum of each class: lower, upper, digits, symbols. Default: 1 of each.
+	//
+	// +kubebuilder:validation:MaxProperties=4
+	// +kubebuilder:validation:XValidation:rule="self.all(class, class in ['lower', 'upper', 'digits', 'symbols'])",message="the classes are lower, upper, digits and symbols"
+	// +optional
+	Minimum map[string]int32 `json:"minimum,omitempty"`
+
+	// Policy in the words of Vault's password policies, in place of symbols,
+	// without and minimum: length, and rules "charset" with charset and min-chars.
+	//
+	// +kubebuilder:validation:MaxLength=4096
+	// +optional
+	Policy string `json:"policy,omitempty"`
+}
+
+// BytesGenerator makes random bytes.
+type BytesGenerator struct {
+	// Length in bytes. Default: 32.
+	//
+	// +kubebuilder:validation:Minimum=8
+	// +kubebuilder:validation:Maximum=1024
+	// +optional
+	Length int32 `json:"length,omitempty"`
+}
+
+// UUIDGenerator makes UUIDs of version 4 (RFC 9562).
+type UUIDGenerator struct{}
+
+// RotationStrategy says how the new value comes in beside the old one.
+//
+// +kubebuilder:validation:Enum=Replace
+type RotationStrategy string
+
+// RotationReplace: the new value takes the old one's place.
+const RotationReplace RotationStrategy = "Replace"
+
+// RotationVerify says what has to be before a rotation went well.
+type RotationVerify struct {
+	// Consumers Ready: no pod has the old values any more, and all workloads that
+	// read them are ready. The time in which windows hold their restarts back does
+	// not count. A workload, or a claim, that does not want to be restarted never
+	// gets there.
+	//
+	// +kubebuilder:validation:Enum=Ready
+	Consumers string `json:"consumers"`
+
+	// Timeout from 10s to 24h. Default: 10m.
+	//
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('10s') && duration(self) <= duration('24h')",message="want from 10s to 24h"
+	// +kubebuilder:validation:MaxLength=32
+	// +optional
+	Timeout *metav1.Duration `json:"timeout,omitempty"`
+}
+
+// ConsumersReady is the one choice of verify.consumers.
+const ConsumersReady = "Ready"
+
+// RotationFailure says what becomes of a rotation that does not work.
+//
+// +kubebuilder:validation:Enum=RollBack;Halt
+type RotationFailure string
+
+// The choices of RotationFailure.
+const (
+	RotationRollBack RotationFailure = "RollBack"
+	RotationHalt     RotationFailure = "Halt"
+)
+
+// SecretRotationStatus is how far the rotation is. It is what the next daemon goes
+// on from, so it is nobody's to write. There is no value in it.
+type SecretRotationStatus struct {
+	// ObservedGeneration is the generation of the spec that Ready speaks of.
+	//
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// Path of the document from the store's root, as it was found.
+	//
+	// +kubebuilder:validation:MaxLength=512
+	// +optional
+	Path string `json:"path,omitempty"`
+
+	// Phase is what was reached, or may have been begun. Empty: it never ran.
+	//
+	// +kubebuilder:validation:MaxLength=32
+	// +optional
+	Phase string `json:"phase,omitempty"`
+
+	// Since is when the phase began.
+	//
+	// +optional
+	Since *metav1.MicroTime `json:"since,omitempty"`
+
+	// Attempt counts what was begun, over all runs.
+	//
+	// +optional
+	Attempt int64 `json:"attempt,omitempty"`
+
+	// Run that the attempt is for: what the clock on the wall showed at its time
+	// (2026-10-25T02:30), or now: and the word for which it began at once.
+	//
+	// +kubebuilder:validation:MaxLength=80
+	// +optional
+	Run string `json:"run,omitempty"`
+
+	// Record is the UID of the Secret in which both values are sealed away.
+	//
+	// +kubebuilder:validation:MaxLength=64
+	// +optional
+	Record string `json:"record,omitempty"`
+
+	// Round counts how often somebody had the attempt go on after it halted.
+	//
+	// +optional
+	Round int64 `json:"round,omitempty"`
+
+	// FromVersion is the document's version with the old values.
+	//
+	// +optional
+	FromVersion int64 `json:"fromVersion,omitempty"`
+
+	// ToVersion is the one with the new values; 0 where they were not written.
+	//
+	// +optional
+	ToVersion int64 `json:"toVersion,omitempty"`
+
+	// HaltedIn is the phase in which it halted.
+	//
+	// +kubebuilder:validation:MaxLength=32
+	// +optional
+	HaltedIn string `json:"haltedIn,omitempty"`
+
+	// Why it failed or halted.
+	//
+	// +kubebuilder:validation:MaxLength=1024
+	// +optional
+	Why string `json:"why,omitempty"`
+
+	// Obeyed is the last order that was: privyseal.io/rotation-order.
+	//
+	// +kubebuilder:validation:MaxLength=80
+	// +optional
+	Obeyed string `json:"obeyed,omitempty"`
+
+	// RotatedNow is the last word for which a run began at once:
+	// privyseal.io/rotate-now.
+	//
+	// +kubebuilder:validation:MaxLength=64
+	// +optional
+	RotatedNow string `json:"rotatedNow,omitempty"`
+
+	// Schedule that runs are due by, and since when it counts.
+	//
+	// +optional
+	Schedule *RotationSchedule `json:"schedule,omitempty"`
+
+	// Runs of the schedule that began, the last two.
+	//
+	// +kubebuilder:validation:MaxItems=2
+	// +listType=atomic
+	// +optional
+	Runs []RotationRun `json:"runs,omitempty"`
+
+	// LastRotation is when the last one went well.
+	//
+	// +optional
+	LastRotation *metav1.Time `json:"lastRotation,omitempty"`
+
+	// NextRotation is when the next run begins; none where nobody can say.
+	//
+	// +optional
+	NextRotation *metav1.Time `json:"nextRotation,omitempty"`
+
+	// History of what ended, the newest first.
+	//
+	// +kubebuilder:validation:MaxItems=10
+	// +listType=atomic
+	// +optional
+	History []RotationHistory `json:"history,omitempty"`
+
+	// Conditions: Ready says that the rotation can be carried out as it is
+	// written, as far as can be told before. Rotated says how the last one ended;
+	// while one is under way it is Unknown, and says what is waited for.
+	//
+	// +listType=map
+	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=8
+	// +optional
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// RotationSchedule is a schedule, and since when it counts: no run before that is
+// due.
+type RotationSchedule struct {
+	// Cron is the schedule.
+	//
+	// +kubebuilder:validation:MaxLength=128
+	Cron string `json:"cron"`
+	// TimeZone of it; empty is UTC.
+	//
+	// +kubebuilder:validation:MaxLength=64
+	// +optional
+	TimeZone string `json:"timeZone,omitempty"`
+	// Since when it counts.
+	Since metav1.Time `json:"since"`
+}
+
+// RotationRun is a time at which the schedule fires.
+type RotationRun struct {
+	// ID is what the wall shows.
+	//
+	// +kubebuilder:validation:MaxLength=80
+	ID string `json:"id"`
+	// At is the instant.
+	At metav1.Time `json:"at"`
+}
+
+// RotationHistory is a rotation that ended.
+type RotationHistory struct {
+	// Run that it was for.
+	//
+	// +kubebuilder:validation:MaxLength=80
+	Run string `json:"run"`
+	// Attempt of it, the last of the run; 0 where there was none.
+	Attempt int64 `json:"attempt"`
+	// Phase that it ended in: Done, RolledBack or Accepted; or Missed, if it did
+	// not begin before its startingDeadline.
+	//
+	// +kubebuilder:validation:MaxLength=32
+	Phase string `json:"phase"`
+	// Ended when.
+	Ended metav1.Time `json:"ended"`
+	// FromVersion and ToVersion of the document.
+	//
+	// +optional
+	FromVersion int64 `json:"fromVersion,omitempty"`
+	// +optional
+	ToVersion int64 `json:"toVersion,omitempty"`
+	// Why it failed.
+	//
+	// +kubebuilder:validation:MaxLength=256
+	// +optional
+	Why string `json:"why,omitempty"`
+}
+
+// SecretRotationList is a list of SecretRotations.
+//
+// +kubebuilder:object:root=true
+type SecretRotationList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []SecretRotation `json:"items"`
+}
