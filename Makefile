@@ -81,8 +81,8 @@ labTests = $(shell go list $$(grep -rl --include='*_test.go' 'brokertest\.NewLab
 # What does not compile they tell of.
 compiled = $(roomy) go list -v -f '' -race -export -test -deps ./... $(counted)
 race := go test -json -race -count=1 -timeout 25m -parallel 4
-# One takes as long as many others, and so has a time limit of its own.
-longest := TestTheDaemonMayDieAtAnyRequest
+# Two take as long as many others, and so have a time limit of their own.
+longest := TestTheDaemonMayDieAtAny(Request|StepOfARotation)
 
 .PHONY: test
 test: $(program) bin/helm bin/testsum bin/privyseal-crashtest bin/kubeseal bin/sealed-secrets-controller ## Run all tests, on a lab where they need one
@@ -96,7 +96,7 @@ test: $(program) bin/helm bin/testsum bin/privyseal-crashtest bin/kubeseal bin/s
 
 .PHONY: test-long
 test-long: $(program) bin/helm bin/privyseal-crashtest ## Run the tests that take long: the daemon and a lab, killed at every stage
-	@PRIVYSEAL_TEST_CRASHES=all go test -race -count=1 -timeout 40m -v -run TestTheDaemonMayDie ./broker
+	@PRIVYSEAL_TEST_CRASHES=all go test -race -count=1 -timeout 60m -v -run TestTheDaemonMayDie ./broker
 	@LAB_TEST=1 go -C lab test -race -count=1 -timeout 25m -v -run TestALab .
 
 # A count and not a time: at the end of a timed run Go can report its own

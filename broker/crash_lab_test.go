@@ -253,12 +253,12 @@ func (c *crashes) dies(t *testing.T, place place) {
 	// Who dies holding the Lease is waited for until it runs out, 15 seconds
 	// long. Once here; elsewhere it is as if those were over.
 	if place.resource != "leases" || place.verb != "update" || place.when != "after" {
-		c.endLease(t)
+		endLease(t, c.lab)
 	}
-	dead := c.leader(t)
+	dead := leader(t, c.lab)
 	next := c.lab.StartDaemon(t, "privyseal-crashtest", nil, c.arguments...)
 	brokertest.Eventually(t, within, func(context.Context) error {
-		if c.leader(t) == dead {
+		if leader(t, c.lab) == dead {
 			return errors.New("the next daemon does not lead")
 		}
 		return nil
@@ -290,10 +290,10 @@ func (c *crashes) settlesFirst(t *testing.T, daemon *brokertest.Daemon) bool {
 }
 
 // leader holds the Lease; "" where nobody does.
-func (c *crashes) leader(t *testing.T) string {
+func leader(t *testing.T, lab *brokertest.Lab) string {
 	t.Helper()
 	lease := &coordinationv1.Lease{}
-	err := c.lab.Client.Get(t.Context(), client.ObjectKey{Namespace: brokertest.System, Name: broker.LeaseName}, lease)
+	err := lab.Client.Get(t.Context(), client.ObjectKey{Namespace: brokertest.System, Name: broker.LeaseName}, lease)
 	if client.IgnoreNotFound(err) != nil {
 		t.Fatal(err)
 	}
@@ -304,10 +304,10 @@ func (c *crashes) leader(t *testing.T) string {
 }
 
 // endLease lets go of the Lease in a dead daemon's place.
-func (c *crashes) endLease(t *testing.T) {
+func endLease(t *testing.T, lab *brokertest.Lab) {
 	t.Helper()
 	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: brokertest.System, Name: broker.LeaseName}}
-	err := c.lab.Client.Patch(t.Context(), lease, client.RawPatch(types.MergePatchType, []byte(`{"spec": {"holderIdentity": ""}}`)))
+	err := lab.Client.Patch(t.Context(), lease, client.RawPatch(types.MergePatchType, []byte(`{"spec": {"holderIdentity": ""}}`)))
 	if client.IgnoreNotFound(err) != nil {
 		t.Fatal(err)
 	}
@@ -376,15 +376,20 @@ func (c *crashes) inOrder(claim v1alpha1.SecretClaim, secret corev1.Secret) erro
 // restarted says that a Deployment had one new template a round, and runs the
 // last one alone.
 func (c *crashes) restarted(ctx context.Context, name string) error {
+	return runsAlone(ctx, c.lab, c.tenant.Key(name), c.began[name]+int64(c.rounds))
+}
+
+// runsAlone says that a Deployment is of a generation, and runs one pod, of it.
+func runsAlone(ctx context.Context, lab *brokertest.Lab, name client.ObjectKey, generation int64) error {
 	deployment := &appsv1.Deployment{}
-	if err := c.lab.Client.Get(ctx, c.tenant.Key(name), deployment); err != nil {
+	if err := lab.Client.Get(ctx, name, deployment); err != nil {
 		return err
 	}
-	if restarts := deployment.Generation - c.began[name]; restarts != int64(c.rounds) {
-		return fmt.Errorf("%s was restarted %d times in %d rounds", name, restarts, c.rounds)
+	if deployment.Generation != generation {
+		return fmt.Errorf("%s is of generation %d, want %d", name.Name, deployment.Generation, generation)
 	}
-	if status := deployment.Status; status.ObservedGeneration != deployment.Generation || status.UpdatedReplicas != 1 || status.Replicas != 1 || status.ReadyReplicas != 1 {
-		return fmt.Errorf("the rollout of %s is not over", name)
+	if status := deployment.Status; status.ObservedGeneration != generation || status.UpdatedReplicas != 1 || status.Replicas != 1 || status.ReadyReplicas != 1 {
+		return fmt.Errorf("the rollout of %s is not over", name.Name)
 	}
 	return nil
 }

@@ -98,6 +98,12 @@ func (l *Lab) StartDaemon(t testing.TB, program string, environment []string, ar
 // Log is what the daemon said so far.
 func (d *Daemon) Log() string { return d.log.String() }
 
+// Kill ends the daemon as kill -9 does, and waits until it is gone.
+func (d *Daemon) Kill() {
+	_ = d.process.Process.Kill()
+	<-d.ended
+}
+
 // Exited gives the daemon's exit code, once it has one.
 func (d *Daemon) Exited(t testing.TB, within time.Duration) int {
 	t.Helper()
