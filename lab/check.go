@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,8 +14,9 @@ import (
 
 // need is something that the lab cannot do without.
 type need struct {
-	program string // looked for in PATH, or a path of its own
-	debian  string // the Debian package that has it; empty: not ours to install
+	program string       // looked for in PATH, or a path of its own
+	debian  string       // the Debian package that has it; empty: not ours to install
+	there   func() error // how one looks for it; nil: in PATH
 	hint    string
 }
 
@@ -35,6 +37,10 @@ var nodeNeeds = []need{
 	{program: "ip", debian: "iproute2"},
 	{program: "nsenter", debian: "util-linux"},
 	{program: "/bin/busybox", debian: "busybox-static"},
+	{program: "initdb of PostgreSQL 15 or later", debian: "postgresql", there: func() error {
+		_, err := postgresFolder()
+		return err
+	}},
 }
 
 // check looks for what the lab needs and, as root on Debian, installs what is
@@ -78,7 +84,11 @@ func checkGo(ctx context.Context, config Config) error {
 func missing(needs []need) []need {
 	var absent []need
 	for _, n := range needs {
-		if _, err := exec.LookPath(n.program); err != nil {
+		look := n.there
+		if look == nil {
+			look = func() error { _, err := exec.LookPath(n.program); return err }
+		}
+		if look() != nil {
 			absent = append(absent, n)
 		}
 	}
@@ -97,10 +107,32 @@ func hints(absent []need) []string {
 	return lines
 }
 
-const noServices = "/usr/sbin/policy-rc.d"
+const (
+	noServices = "/usr/sbin/policy-rc.d"
+	// Debian's PostgreSQL makes a database when it is installed, unless this
+	// file of its says otherwise.
+	newClusters = "/etc/postgresql-common/createcluster.conf"
+)
+
+// meanwhile gives a file another content, and what puts the one before back.
+func meanwhile(path, content string, mode os.FileMode) (putBack func(), err error) {
+	before, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		putBack = func() { os.Remove(path) }
+	case err != nil:
+		return nil, err
+	default:
+		putBack = func() { os.WriteFile(path, before, mode) }
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, err
+	}
+	return putBack, os.WriteFile(path, []byte(content), mode)
+}
 
 // install adds Debian packages, removes none, and starts no service of theirs:
-// the lab runs its own containerd.
+// the lab runs its own containerd and PostgreSQL.
 func install(ctx context.Context, absent []need) error {
 	var packages []string
 	for _, n := range absent {
@@ -113,6 +145,11 @@ func install(ctx context.Context, absent []need) error {
 		}
 		defer os.Remove(noServices)
 	}
+	putBack, err := meanwhile(newClusters, "create_main_cluster = false\n", 0o644)
+	if err != nil {
+		return fmt.Errorf("keeping databases from being made: %w", err)
+	}
+	defer putBack()
 	for _, args := range [][]string{{"update"}, append([]string{"install", "-y", "--no-install-recommends", "--no-remove"}, packages...)} {
 		cmd := exec.CommandContext(ctx, "apt-get", args...)
 		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")

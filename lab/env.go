@@ -54,7 +54,7 @@ func (c Config) env() (env, error) {
 	if c.Mode == ModeNode {
 		fromPods = "https://vault.vault.svc:8200"
 	}
-	return env{
+	e := env{
 		{"LAB_NAME", c.Name},
 		{"LAB_MODE", string(c.Mode)},
 		{"LAB_STATE", c.State},
@@ -71,7 +71,16 @@ func (c Config) env() (env, error) {
 		{"VAULT_TOKEN", keys.RootToken},
 		{"VAULT_CACERT", c.path("pki", "ca.crt")},
 		{"NO_PROXY", noProxy()},
-	}, nil
+	}
+	if c.Mode != ModeNode {
+		return e, nil
+	}
+	postgres, err := c.postgresKeys()
+	if err != nil {
+		return nil, fmt.Errorf("reading PostgreSQL's password: %w", err)
+	}
+	return append(e, pair{"LAB_POSTGRES", s.postgresAddress()}, pair{"LAB_POSTGRES_ADMIN", s.postgresURL(postgres)},
+		pair{"LAB_PSQL", c.path("bin", "psql")}), nil
 }
 
 // noProxy adds the lab to what its user reaches without a proxy already.

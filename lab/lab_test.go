@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -169,6 +170,7 @@ func TestALabSurvivesEveryKillAndLeavesNothing(t *testing.T) {
 	l.found()
 	l.runsPods()
 	l.vaultComesBack()
+	l.postgresComesBack()
 
 	l.Log("killed when it is up")
 	l.killed()
@@ -287,12 +289,60 @@ func (l *trial) vaultComesBack() {
 	}
 }
 
+// sql asks PostgreSQL as its superuser.
+func (l *trial) sql(ctx context.Context, statement string) error {
+	l.Helper()
+	var s site
+	keys, err := l.config.postgresKeys()
+	if err := errors.Join(err, readJSON(l.config.path("site.json"), &s)); err != nil {
+		l.Fatal(err)
+	}
+	return quietly(ctx, l.config.path("bin", "psql"), s.postgresURL(keys), "-v", "ON_ERROR_STOP=1", "-c", statement)
+}
+
+// postgresComesBack stops and kills PostgreSQL, while somebody is logged in.
+func (l *trial) postgresComesBack() {
+	l.Helper()
+	ctx, cancel := context.WithTimeout(l.Context(), time.Minute)
+	defer cancel()
+	if err := l.sql(ctx, "CREATE TABLE kept ()"); err != nil {
+		l.Fatal(err)
+	}
+	held := make(chan error, 1)
+	go func() { held <- l.sql(ctx, "SELECT pg_sleep(600)") }()
+	err := until(ctx, 50*time.Millisecond, func(ctx context.Context) error {
+		return l.sql(ctx, "SELECT 1 / count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)%' AND pid <> pg_backend_pid()")
+	})
+	if err != nil {
+		l.Fatal(err)
+	}
+	began := time.Now()
+	l.lab("stop", "postgres")
+	if took := time.Since(began); took > stopGrace/2 {
+		l.Errorf("stopping it took %s: it waits for who is logged in", took)
+	}
+	if <-held == nil || l.sql(ctx, "SELECT 1") == nil {
+		l.Error("stopped, PostgreSQL answers")
+	}
+	l.lab("start", "postgres")
+	if err := l.sql(ctx, "SELECT FROM kept"); err != nil {
+		l.Errorf("started again: %v", err)
+	}
+	l.lab("kill", "postgres")
+	if err := until(ctx, 100*time.Millisecond, func(ctx context.Context) error { return l.sql(ctx, "SELECT FROM kept") }); err != nil {
+		l.Errorf("PostgreSQL was killed and did not come back: %v", err)
+	}
+}
+
 // keptItsData shows that the state outlived the lab.
 func (l *trial) keptItsData() {
 	l.Helper()
 	v, _ := l.vault()
 	if err := v.do(l.Context(), http.MethodGet, "kv/data/kept", nil, nil); err != nil {
 		l.Errorf("Vault lost its data: %v", err)
+	}
+	if err := l.sql(l.Context(), "SELECT FROM kept"); err != nil {
+		l.Errorf("PostgreSQL lost its data: %v", err)
 	}
 	l.kubectl("wait", "pod/shell", "--for=condition=Ready", "--timeout=60s")
 	l.kubectl("exec", "shell", "--", "true")

@@ -1,11 +1,11 @@
 // Command lab runs a real Kubernetes and a real Vault on this machine, built
-// from their Go modules, for demos and tests.
+// from their Go modules, and Debian's PostgreSQL, for demos and tests.
 //
 // The idea: one process owns everything. In the default mode it is the first
 // process of a PID, mount and network namespace of its own, so that its end,
 // by whatever signal, is the end of every server, pod, mount, bridge and
 // firewall rule; the kernel cleans up, and no code here has to. What shall
-// outlive it (certificates, etcd's and Vault's data, images, logs) lies in one
+// outlive it (certificates, the servers' data, images, logs) lies in one
 // state folder. Nothing in the namespace has a route out of the machine.
 //
 // The command that people type is only a client of that process: it builds the
@@ -33,7 +33,7 @@ const usage = `lab runs a real Kubernetes and a real Vault for demos and tests.
   lab status                   what runs, where
   lab env                      how to reach it, as KEY=value lines
   lab exec -- COMMAND...       run a command inside the lab's namespaces
-  lab stop|start|kill SERVER   vault, etcd, kubelet, kube-apiserver, ...
+  lab stop|start|kill SERVER   vault, postgres, etcd, kubelet, kube-apiserver, ...
   lab pause|resume SERVER      it hangs: it is there, and answers nobody
   lab vault seal|unseal
   lab vault slow TIME|off      it answers up to a time late, such as 3s

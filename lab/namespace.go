@@ -31,7 +31,7 @@ func spawnNode(ctx context.Context, p plan, log *os.File) (*exec.Cmd, error) {
 	cmd.Env, cmd.Stdout, cmd.Stderr = serverEnv(), log, log
 	cmd.Dir = "/"
 	cmd.ExtraFiles = []*os.File{hear}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC}
 	err = cmd.Start()
 	hear.Close()
 	if err != nil {
@@ -138,6 +138,9 @@ func prepareMounts(p plan) error {
 		if err := unix.Mount(from, "/var/"+dir, "", unix.MS_BIND, ""); err != nil {
 			return fmt.Errorf("mounting /var/%s: %w", dir, err)
 		}
+	}
+	if err := p.Config.mountPostgres(); err != nil {
+		return fmt.Errorf("mounting %s: %w", postgresHome, err)
 	}
 	if err := unix.Mount("tmpfs", "/run", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=755"); err != nil {
 		return fmt.Errorf("mounting /run: %w", err)

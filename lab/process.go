@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -53,7 +54,7 @@ func newProcess(s server, log string, up *atomic.Bool) *process {
 const (
 	firstPause = 250 * time.Millisecond
 	lastPause  = 10 * time.Second
-	stopGrace  = 15 * time.Second // from SIGTERM to SIGKILL
+	stopGrace  = 15 * time.Second // from asking it to SIGKILL
 )
 
 // keep runs the server until ctx ends. It holds its thread, since Linux ends a
@@ -121,7 +122,7 @@ func (p *process) once(ctx context.Context, restarts int) error {
 		case o := <-p.orders:
 			switch o.verb {
 			case "stop":
-				terminate(cmd.Process, ended)
+				terminate(cmd.Process, cmp.Or(p.stop, syscall.SIGTERM), ended)
 				p.show(&state{word: "stopped", restarts: restarts})
 				close(o.done)
 				return errStopped
@@ -206,7 +207,7 @@ func (p *process) begin() (*exec.Cmd, error) {
 	cmd := exec.Command(p.program, p.args...)
 	cmd.Env = serverEnv()
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true, Credential: p.as}
 	return cmd, cmd.Start()
 }
 
@@ -219,8 +220,8 @@ func serverEnv() []string {
 // ending is how a process ended.
 type ending struct{ err error }
 
-func terminate(process *os.Process, ended <-chan ending) {
-	process.Signal(syscall.SIGTERM)
+func terminate(process *os.Process, with os.Signal, ended <-chan ending) {
+	process.Signal(with)
 	process.Signal(syscall.SIGCONT) // one that is paused would not hear of it
 	select {
 	case <-ended:

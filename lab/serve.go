@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"syscall"
 )
 
 // plan is all that the supervisor needs to know. The starter writes it down;
@@ -12,6 +13,8 @@ type plan struct {
 	Config  Config
 	Site    site
 	Servers servers
+	// Postgres is the folder of PostgreSQL's programs; empty in a lab without a node.
+	Postgres string
 }
 
 func (p plan) pki(file string) string { return p.Config.path("pki", file) }
@@ -24,6 +27,8 @@ type server struct {
 	name    string
 	program string
 	args    []string
+	as      *syscall.Credential         // nil: as the lab itself
+	stop    syscall.Signal              // what ends it; zero: SIGTERM
 	ready   func(context.Context) error // asked until it is nil
 	after   func(context.Context) error // done after each start, as unsealing Vault; may be nil
 }

@@ -88,7 +88,12 @@ func (s *supervisor) bringUp(ctx, life context.Context) error {
 		inTurn(apiUp.wait, vaultUp.wait, s.step("Vault's trust in the cluster", s.introduce)),
 	}
 	if p.Config.Mode == ModeNode {
+		postgres, err := p.postgres()
+		if err != nil {
+			return fmt.Errorf("looking for PostgreSQL's user: %w", err)
+		}
 		tasks = append(tasks,
+			inTurn(s.step("PostgreSQL's data", p.furnishPostgres), start(postgres)),
 			inTurn(start(p.containerd()), s.step("images", s.loadImages), containerdUp.open),
 			inTurn(apiUp.wait, start(p.scheduler(ask))),
 			inTurn(apiUp.wait, start(p.kubeProxy(ask))),

@@ -189,6 +189,43 @@ func TestAWriteIsWholeOrNotThere(t *testing.T) {
 	}
 }
 
+func TestPostgreSQLSaysItsVersion(t *testing.T) {
+	for said, want := range map[string]int{
+		"initdb (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n": 15,
+		"initdb (PostgreSQL) 9.6.24\n":                         9,
+		"initdb (PostgreSQL) 18beta1\n":                        0,
+		"":                                                     0,
+	} {
+		if got := majorVersion(said); got != want {
+			t.Errorf("%q: got %d, want %d", said, got, want)
+		}
+	}
+}
+
+func TestWhatIsChangedMeanwhileIsPutBack(t *testing.T) {
+	dir := t.TempDir()
+	there, absent := filepath.Join(dir, "there"), filepath.Join(dir, "sub", "absent")
+	if err := os.WriteFile(there, []byte("before"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{there, absent} {
+		putBack, err := meanwhile(path, "meanwhile", 0o644)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if content, err := os.ReadFile(path); err != nil || string(content) != "meanwhile" {
+			t.Errorf("got %q, %v", content, err)
+		}
+		putBack()
+	}
+	if content, err := os.ReadFile(there); err != nil || string(content) != "before" {
+		t.Errorf("put back: %q, %v", content, err)
+	}
+	if exists(absent) {
+		t.Error("a file that was not there is left")
+	}
+}
+
 func TestTheFirstErrorEndsTheOthers(t *testing.T) {
 	wrong := errors.New("wrong")
 	err := together(context.Background(),

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -170,6 +171,11 @@ func (c Config) preparePlan(ctx context.Context, built servers) (plan, error) {
 		}
 	}
 	var err error
+	if c.Mode == ModeNode {
+		if p.Postgres, err = postgresFolder(); err != nil {
+			return p, fmt.Errorf("looking for PostgreSQL: %w", err)
+		}
+	}
 	if p.Site, err = openSite(ctx, c); err != nil {
 		return p, fmt.Errorf("choosing addresses: %w", err)
 	}
@@ -181,7 +187,11 @@ func (c Config) preparePlan(ctx context.Context, built servers) (plan, error) {
 			return p, err
 		}
 	}
-	for name, program := range built.Programs {
+	programs := maps.Clone(built.Programs)
+	if p.Postgres != "" {
+		programs["psql"] = filepath.Join(p.Postgres, "psql")
+	}
+	for name, program := range programs {
 		link := c.path("bin", name)
 		os.Remove(link)
 		if err := os.Symlink(program, link); err != nil {

@@ -57,8 +57,8 @@ type Identity struct {
 // Reader reads documents from one store as one identity. Implementations are
 // safe for concurrent use.
 //
-// Its errors wrap ErrNotFound, ErrDeleted, ErrDenied, ErrUnavailable or
-// ErrInvalid; one that wraps none of them is treated as ErrUnavailable.
+// Its errors wrap ErrNotFound, ErrDeleted, ErrDenied, ErrUnavailable, ErrLeased
+// or ErrInvalid; one that wraps none of them is treated as ErrUnavailable.
 type Reader interface {
 	Read(ctx context.Context, request Request) (Document, error)
 }

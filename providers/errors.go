@@ -25,6 +25,11 @@ var (
 	// Nothing was written.
 	ErrConflict = errors.New("changed in the store meanwhile")
 
+	// ErrLeased: the store makes what lies at the path anew for each who asks, and
+	// takes it back when its lease ends. Nothing was asked for, since nobody would
+	// know of it: it is issued by a Leaser.
+	ErrLeased = errors.New("leased by the store")
+
 	// ErrInvalid: the store's configuration cannot work, whenever it is tried.
 	ErrInvalid = errors.New("store configuration invalid")
 )

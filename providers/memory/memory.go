@@ -24,6 +24,11 @@ type Store struct {
 	documents map[providers.Ref]*history
 	fail      error
 	reads     int
+
+	terms  map[providers.Ref]Terms
+	issued map[providers.Ref]int
+	lent   []lent
+	tokens int
 }
 
 // history is the versions of a document, of which the first is 1.
@@ -124,6 +129,8 @@ func (s *Store) read(ctx context.Context, request providers.Request) (providers.
 		return providers.Document{}, s.fail
 	case request.Ref.IsZero() || request.Version < 0:
 		return providers.Document{}, providers.ErrInvalid
+	case s.terms[request.Ref].Make != nil:
+		return providers.Document{}, providers.ErrLeased
 	case ok && h.denied:
 		return providers.Document{}, providers.ErrDenied
 	case !ok || len(h.versions) == 0 || request.Version > int64(len(h.versions)):

@@ -2,7 +2,9 @@ package memory_test
 
 import (
 	"errors"
+	"fmt"
 	"testing"
+	"time"
 
 	"github.com/privyseal/privyseal/providers"
 	"github.com/privyseal/privyseal/providers/memory"
@@ -30,6 +32,15 @@ func TestMemoryIsAProvider(t *testing.T) {
 				silent.Fail(providers.ErrUnavailable)
 				return silent
 			},
+			Leaser: store,
+			Leased: func(t *testing.T) providers.Ref {
+				ref := mustRef(t, "database/creds/rw")
+				store.Lend(ref, memory.Terms{Life: time.Hour, Max: 24 * time.Hour, Make: func(number int) map[string]any {
+					return map[string]any{"username": fmt.Sprintf("user-%d", number), "password": fmt.Sprintf("%s-%d", providertest.Marker, number)}
+				}})
+				return ref
+			},
+			Lives:    func(_ *testing.T, ref providers.Ref) int { return len(store.Lent(ref)) },
 			Versions: true,
 		}
 	})

@@ -55,6 +55,17 @@ type Harness struct {
 	// Required.
 	Unavailable func(t *testing.T) providers.Reader
 
+	// Leaser of the same store and identity.
+	Leaser providers.Leaser
+
+	// Leased is a path at which documents are made for who asks. Required where
+	// there is a Leaser.
+	Leased func(t *testing.T) providers.Ref
+
+	// Lives says how many of the documents made at a path are good still. Required
+	// where there is a Leaser.
+	Lives func(t *testing.T, ref providers.Ref) int
+
 	// Versions says that documents have versions, counted from 1.
 	Versions bool
 }
@@ -76,6 +87,10 @@ func Run(t *testing.T, start func(t *testing.T) Harness) {
 		"of changes at the same time one is made":         writesOneOfMany,
 		"a change that cannot be made changes nothing":    refusesChanges,
 		"whether a path may be written can be asked":      probes,
+		"what is leased is made for each who asks":        issues,
+		"a lease lives until it is revoked":               renewsAndRevokes,
+		"nothing is made that nobody would know of":       keepsFirst,
+		"what cannot be issued says why":                  refusesIssues,
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) { test(t, start(t)) })
 	}

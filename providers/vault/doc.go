@@ -1,5 +1,5 @@
 // Package vault reads documents from HashiCorp Vault and OpenBao: the key-value
-// engine, versions 1 and 2.
+// engine, versions 1 and 2, and leases those that the database engine makes.
 //
 // A Vault is one server, or one cluster behind one address, with one bounded
 // pool of connections. A Session is one identity at it: its login, its token,

@@ -13,11 +13,25 @@ import (
 	"github.com/privyseal/privyseal/providers"
 )
 
-// mount is a key-value engine.
+// engine is what keeps, or makes, the documents of a mount.
+type engine int
+
+const (
+	keyValue engine = iota + 1
+	database
+)
+
+// mount is an engine, and where it lies.
 type mount struct {
 	path    string // with its slash: "kv/"
-	version int    // 1 or 2
+	engine  engine
+	version int // of a key-value engine: 1 or 2
 	asked   time.Time
+}
+
+// same says that two answers speak of the same engine.
+func (m mount) same(other mount) bool {
+	return m.path == other.path && m.engine == other.engine && m.version == other.version
 }
 
 // rest is the part of ref below the mount.
@@ -46,7 +60,7 @@ func (s *Session) document(ctx context.Context, held token, wanted providers.Req
 	switch {
 	case errors.Is(findErr, providers.ErrUnavailable):
 		return providers.Document{}, findErr
-	case findErr != nil || found.path == known.path && found.version == known.version:
+	case findErr != nil || found.same(known):
 		// Gone, or as before. That it is gone is told by a refusal, so that
 		// nobody can guess mounts; the read's own answer says more.
 		s.believe(known)
@@ -171,6 +185,9 @@ func (s *Session) get(ctx context.Context, held token, m mount, wanted providers
 	rest, ok := m.rest(wanted.Ref)
 	if !ok {
 		return providers.Document{}, fault(providers.ErrInvalid, 0, "the path lies in no mount") // unreachable
+	}
+	if m.engine == database {
+		return providers.Document{}, readDatabase(rest)
 	}
 	asked := request{method: http.MethodGet, path: m.path + rest, namespace: s.vault.namespace, token: held.value}
 	parse := parseV1

@@ -11,7 +11,7 @@ import (
 )
 
 // errShape: an answer does not have the shape of the engine that was asked.
-var errShape = fmt.Errorf("%w: its answer is not that of the key-value engine", providers.ErrUnavailable)
+var errShape = fmt.Errorf("%w: its answer is not that of its engine", providers.ErrUnavailable)
 
 // parseMount is the answer of sys/internal/ui/mounts/<path>.
 func parseMount(body []byte) (mount, error) {
@@ -25,12 +25,17 @@ func parseMount(body []byte) (mount, error) {
 	if err := json.Unmarshal(body, &got); err != nil || got.Data == nil || got.Data.Path == "" {
 		return mount{}, fault(providers.ErrUnavailable, http.StatusOK, notVault)
 	}
-	found := mount{path: strings.TrimSuffix(got.Data.Path, "/") + "/", version: 1}
-	switch {
-	case got.Data.Type != "kv" && got.Data.Type != "generic": // generic is kv's name before 0.8
-		return mount{}, fault(providers.ErrInvalid, 0, "its mount is no key-value engine, and nothing else is read")
-	case got.Data.Options["version"] == "2":
-		found.version = 2
+	found := mount{path: strings.TrimSuffix(got.Data.Path, "/") + "/"}
+	switch got.Data.Type {
+	case "kv", "generic": // generic is kv's name before 0.8
+		found.engine, found.version = keyValue, 1
+		if got.Data.Options["version"] == "2" {
+			found.version = 2
+		}
+	case "database":
+		found.engine = database
+	default:
+		return mount{}, fault(providers.ErrInvalid, 0, "its mount is neither a key-value engine nor a database engine, and nothing else is read")
 	}
 	return found, nil
 }

@@ -98,3 +98,34 @@ func FuzzAnswers(f *testing.F) {
 		}
 	})
 }
+
+func TestAMountIsTakenForWhatItsEngineIs(t *testing.T) {
+	for body, want := range map[string]mount{
+		`{"data":{"path":"kv/","type":"kv","options":{"version":"2"}}}`: {path: "kv/", engine: keyValue, version: 2},
+		`{"data":{"path":"kv/","type":"kv","options":null}}`:            {path: "kv/", engine: keyValue, version: 1},
+		`{"data":{"path":"secret","type":"generic"}}`:                   {path: "secret/", engine: keyValue, version: 1},
+		`{"data":{"path":"db/","type":"database","options":null}}`:      {path: "db/", engine: database},
+	} {
+		if found, err := parseMount([]byte(body)); err != nil || found != want {
+			t.Errorf("%s is %+v, %v", body, found, err)
+		}
+	}
+	_, err := parseMount([]byte(`{"data":{"path":"pki/","type":"pki"}}`))
+	if !errors.Is(err, providers.ErrInvalid) || !strings.Contains(err.Error(), "neither") {
+		t.Errorf("an engine that nothing is read from: %v", err)
+	}
+}
+
+func TestADatabaseEngineIsNeverReadForAUser(t *testing.T) {
+	for rest, want := range map[string]error{
+		"creds/payments-rw": providers.ErrLeased,
+		"creds/payments/rw": providers.ErrLeased,
+		"creds":             providers.ErrInvalid,
+		"config/main":       providers.ErrInvalid,
+		"roles/payments-rw": providers.ErrInvalid,
+	} {
+		if err := readDatabase(rest); !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", rest, err, want)
+		}
+	}
+}

@@ -54,18 +54,21 @@ func (s *Session) probe(ctx context.Context, held token, ref providers.Ref) erro
 // writable is where a document is written, if its engine can check that nobody
 // writes at the same time.
 func (s *Session) writable(ctx context.Context, held token, ref providers.Ref) (path string, err error) {
-	engine, err := s.find(ctx, held, ref, s.known)
+	at, err := s.find(ctx, held, ref, s.known)
 	if err != nil {
 		return "", err
 	}
-	rest, ok := engine.rest(ref)
+	rest, ok := at.rest(ref)
 	if !ok {
 		return "", fault(providers.ErrInvalid, 0, "the path lies in no mount") // unreachable
 	}
-	if engine.version != 2 {
+	if at.engine != keyValue {
+		return "", fault(providers.ErrInvalid, 0, "its mount is no key-value engine, and nothing else is written")
+	}
+	if at.version != 2 {
 		return "", fault(providers.ErrInvalid, 0, "its mount is a key-value engine of version 1, which cannot check that nobody writes at the same time: upgrade it to version 2")
 	}
-	return engine.path + "data/" + rest, nil
+	return at.path + "data/" + rest, nil
 }
 
 // capabilities of a token on a path, in the namespace that the path lies in.

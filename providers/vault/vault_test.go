@@ -187,7 +187,7 @@ func TestAnAnswerOfAnotherShapeIsNeverADocument(t *testing.T) {
 				return false
 			}
 		})
-		mustFail(t, s.vault(newClock()).As(jwt()), "kv/db", providers.ErrUnavailable, "not that of the key-value engine")
+		mustFail(t, s.vault(newClock()).As(jwt()), "kv/db", providers.ErrUnavailable, "not that of its engine")
 	}
 }
 
