@@ -48,13 +48,14 @@ type X509 struct {
 
 func (x *X509) maker() keyMaker { return algorithm(cmp.Or(x.KeyType, "ecdsa")) }
 
-func (x *X509) validity() time.Duration { return cmp.Or(x.Validity, defaultValidity) }
+// Lasts is how long its certificates are valid.
+func (x *X509) Lasts() time.Duration { return cmp.Or(x.Validity, defaultValidity) }
 
 func (x *X509) check(field string) error {
 	switch {
 	case x.maker() == nil:
 		return fmt.Errorf("%s.keyType %.64q: %w: want ecdsa, ed25519 or rsa", field, x.KeyType, ErrSpec)
-	case x.validity() < minValidity || x.validity() > maxValidity:
+	case x.Lasts() < minValidity || x.Lasts() > maxValidity:
 		return fmt.Errorf("%s.validity %s: %w: want from %s to %s", field, x.Validity, ErrSpec, minValidity, maxValidity)
 	case len(x.CommonName) > maxCommonName || !printed(x.CommonName):
 		return fmt.Errorf("%s.commonName: %w: want at most %d printable ASCII characters", field, ErrSpec, maxCommonName)
@@ -110,7 +111,7 @@ func (x *X509) template(from source) (*x509.Certificate, error) {
 		Subject:               pkix.Name{CommonName: x.CommonName},
 		DNSNames:              x.DNSNames,
 		NotBefore:             from.now.Add(-slack),
-		NotAfter:              from.now.Add(x.validity()),
+		NotAfter:              from.now.Add(x.Lasts()),
 		KeyUsage:              x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		BasicConstraintsValid: true,

@@ -56,7 +56,7 @@ const (
 )
 
 // Longest is the longest time from one run to the next, as far as the next thousand
-// after an instant show, or twenty years. Delays and windows may make it longer.
+// after an instant show, or twenty years, and its delay. Windows may make it longer.
 func (p Plan) Longest(after time.Time) time.Duration {
 	var longest time.Duration
 	last, fires := p.cron.Next(after)
@@ -67,7 +67,7 @@ func (p Plan) Longest(after time.Time) time.Duration {
 		}
 		longest, last = max(longest, next.At.Sub(last.At)), next
 	}
-	return longest
+	return longest + p.jitter
 }
 
 // Windows are the times in which runs may begin.
