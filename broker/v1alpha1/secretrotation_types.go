@@ -92,6 +92,7 @@ type SecretRotationSpec struct {
 	// +kubebuilder:validation:MinProperties=1
 	// +kubebuilder:validation:MaxProperties=16
 	// +kubebuilder:validation:XValidation:rule="self.all(key, size(key) > 0 && size(key) <= 253)",message="a key has 1 to 253 characters"
+	// +kubebuilder:validation:XValidation:rule="self.all(key, !key.endsWith('_previous'))",message="a key does not end in _previous: what is under such a name is a value before, for which no pod is restarted"
 	Generate map[string]Generator `json:"generate"`
 
 	// Strategy says how the new value comes in beside the old one.
