@@ -75,10 +75,10 @@ type world struct {
 }
 
 func (w *world) Place(_ context.Context, namespace string, ref *v1alpha1.StoreRef, _, _ string) (rotate.Place, error) {
-	w.named = ref
 	if namespace != w.store.Name {
 		return rotate.Place{}, &rotate.Refusal{Reason: v1alpha1.ReasonNoEnvironment, Message: "it is another test's"}
 	}
+	w.named = ref
 	if w.refusal != nil {
 		return rotate.Place{}, w.refusal
 	}
