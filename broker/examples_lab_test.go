@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/privyseal/privyseal/broker/brokertest"
+	"github.com/privyseal/privyseal/broker/v1alpha1"
 )
 
 // home is a namespace of an example, with what Vault has for it.
@@ -20,6 +22,7 @@ type home struct {
 	patch                  string   // of the environment, which is only tried
 	app                    string   // label of its pod
 	tells, wants           string   // what a shell in the pod is asked, and answers
+	rotates, then          string   // a SecretRotation that is told to, and what the shell is asked then
 }
 
 // Each example is put in as its own words say, and does what they say.
@@ -44,6 +47,10 @@ func TestEveryExampleWorks(t *testing.T) {
 			{environment: "prod", namespace: "payments", app: "billing", manifests: []string{"sealed-in-git/app.yaml"},
 				sealed: "sealed-in-git/secret.yaml", patch: "sealed-in-git/copies.yaml",
 				tells: "echo $API_TOKEN", wants: "not-a-real-token"},
+			{environment: "prod", namespace: "payments", app: "gateway", manifests: []string{"rotation/app.yaml"},
+				secrets: map[string]map[string]any{"gateway": {"token": "first"}},
+				tells:   "cat /etc/secrets/gateway/token", wants: "first",
+				rotates: "gateway-token", then: "cat /etc/secrets/gateway/token_previous"},
 		}},
 		{platform: "dev-and-prod/platform.yaml", homes: []home{
 			{environment: "dev", namespace: "shop-dev", app: "shop", manifests: []string{"dev-and-prod/app.yaml"},
@@ -80,6 +87,9 @@ func TestEveryExampleWorks(t *testing.T) {
 				if got := strings.TrimSpace(answer); err != nil || got != home.wants {
 					t.Errorf("a pod of %s in %s has %q, want %q (%v)", home.app, home.namespace, got, home.wants, err)
 				}
+				if home.rotates != "" {
+					rotateExample(t, lab, tenant, home)
+				}
 			}
 		})
 	}
@@ -98,4 +108,28 @@ func sealAndApply(t *testing.T, lab *brokertest.Lab, example string) {
 		t.Errorf("what is sealed can be read:\n%s", sealed)
 	}
 	lab.Apply(t, sealed)
+}
+
+// rotateExample has the policy that an example asks for, and rotates once.
+func rotateExample(t *testing.T, lab *brokertest.Lab, tenant *brokertest.Tenant, home home) {
+	t.Helper()
+	lab.Vault.MayWrite(t, tenant)
+	lab.Kubectl(t, "annotate", "srot", home.rotates, "-n", home.namespace, "privyseal.io/rotate-now=to try")
+	of := &v1alpha1.SecretRotation{}
+	brokertest.Eventually(t, 2*within, func(ctx context.Context) error {
+		if err := lab.Client.Get(ctx, tenant.Key(home.rotates), of); err != nil {
+			return err
+		}
+		if of.Status.Phase != "Done" {
+			return fmt.Errorf("it is in phase %q: %+v", of.Status.Phase, of.Status.Conditions)
+		}
+		return nil
+	})
+	pod := tenant.RunningPod(t, home.app, within)
+	for question, old := range map[string]bool{home.tells: false, home.then: true} {
+		answer, err := lab.Exec(t.Context(), client.ObjectKeyFromObject(&pod), "sh", "-c", question)
+		if err != nil || (strings.TrimSpace(answer) == home.wants) != old {
+			t.Errorf("%s says the value before: %t (%v)", question, !old, err)
+		}
+	}
 }

@@ -166,6 +166,62 @@ func TestARotationWithWhichNoPodGetsReadyIsRolledBack(t *testing.T) {
 	}
 }
 
+// The application reads all that there is, and so sees the value before too: as a
+// variable, and in a file.
+func TestAValueBeforeIsDeliveredAndItsGoingRestartsNobody(t *testing.T) {
+	t.Parallel()
+	lab := brokertest.NewLab(t, brokertest.Node)
+	lab.Install(t, fast)
+	tenant := lab.NewTenant(t, "overlap")
+	lab.Vault.MayWrite(t, tenant)
+	lab.Vault.Put(t, tenant.Path("db"), map[string]any{"password": "first", "host": "db.pay"})
+	lab.Apply(t, fmt.Sprintf(`
+apiVersion: privyseal.io/v1alpha1
+kind: SecretClaim
+metadata: {name: db, namespace: %[1]s}
+spec:
+  sources: [{path: db}]
+  refresh: {interval: 1h}
+---`, tenant.Namespace)+reader(tenant, "app", "", `envFrom: [{secretRef: {name: db}}]
+          volumeMounts: [{name: db, mountPath: /etc/db}]
+      volumes:
+        - name: db
+          projected: {sources: [{secret: {name: db}}]}`))
+	pod := tenant.RunningPod(t, "app", within)
+	lab.Apply(t, strings.Replace(rotationOf(tenant, "0 3 29 2 *", "2m"), "spec:", "spec:\n  strategy: Overlap\n  dropPreviousAfter: 1m", 1))
+	lab.Kubectl(t, "annotate", "srot", "db", "-n", tenant.Namespace, "privyseal.io/rotate-now=it leaked")
+	of := ends(t, lab, tenant, "Done")
+	password, version := stored(t, lab, tenant)
+	if version != 2 || len(password) != 24 || of.Status.Previous == nil {
+		t.Fatalf("in version %d the password has %d characters, and %+v", version, len(password), of.Status)
+	}
+	brokertest.Eventually(t, within, rolledOut(lab, tenant, "app", 2))
+	pod = tenant.RunningPod(t, "app", within)
+	has, err := lab.Exec(t.Context(), tenant.Key(pod.Name), "sh", "-c", `echo "$password $password_previous $(cat /etc/db/password_previous)"`)
+	if err != nil || strings.TrimSpace(has) != password+" first first" {
+		t.Errorf("the pod has another password than the Vault, or not the one before: %v", err)
+	}
+
+	// A minute later it is gone: from the Vault, from the Secret, and from no pod.
+	brokertest.Eventually(t, 3*within, func(ctx context.Context) error {
+		secret := &corev1.Secret{}
+		if err := lab.Client.Get(ctx, tenant.Key("db"), secret); err != nil {
+			return err
+		}
+		if _, there := secret.Data["password_previous"]; there || string(secret.Data["password"]) != password {
+			return fmt.Errorf("the Secret has the value before: %t", there)
+		}
+		return nil
+	})
+	if still, version := stored(t, lab, tenant); still != password || version != 3 {
+		t.Errorf("the password in version %d is another", version)
+	}
+	brokertest.Throughout(t, calm, rolledOut(lab, tenant, "app", 2))
+	if now := tenant.RunningPod(t, "app", within); now.UID != pod.UID {
+		t.Error("the pod was restarted")
+	}
+}
+
 // RBAC cannot choose Secrets by name, so a policy does.
 func TestTheDaemonDropsRecordsAndNoKey(t *testing.T) {
 	t.Parallel()

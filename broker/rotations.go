@@ -15,6 +15,7 @@ import (
 	"github.com/privyseal/privyseal/broker/seal"
 	"github.com/privyseal/privyseal/broker/sealingkey"
 	"github.com/privyseal/privyseal/broker/store"
+	"github.com/privyseal/privyseal/broker/v1alpha1"
 )
 
 // rotating is what rotations are carried out with.
@@ -44,8 +45,8 @@ func wireRotations(mgr manager.Manager, config Config, with rotating) error {
 type places struct{ claim.Gatherer }
 
 // Place implements rotate.Places.
-func (p places) Place(ctx context.Context, namespace, field, path string) (rotate.Place, error) {
-	found, err := p.Gatherer.Place(ctx, namespace, field, path)
+func (p places) Place(ctx context.Context, namespace string, ref *v1alpha1.StoreRef, field, path string) (rotate.Place, error) {
+	found, err := p.Gatherer.Place(ctx, namespace, ref, field, path)
 	var refusal *claim.Refusal
 	if errors.As(err, &refusal) {
 		return rotate.Place{}, &rotate.Refusal{Reason: refusal.Reason, Message: refusal.Message}

@@ -2,6 +2,7 @@ package providers
 
 import (
 	"context"
+	"maps"
 	"time"
 )
 
@@ -10,6 +11,9 @@ type Document struct {
 	// Values by the store's own keys. A string is its bytes; anything else
 	// (number, boolean, list, object) is its JSON.
 	Values map[string]Value
+
+	// JSON are the keys whose values are that: no strings, in the store.
+	JSON map[string]bool
 
 	// Version is the store's version of the document; 0 where it has none.
 	Version int64
@@ -28,7 +32,7 @@ func (d Document) Clone() Document {
 	for key, value := range d.Values {
 		values[key] = value.Clone()
 	}
-	return Document{Values: values, Version: d.Version}
+	return Document{Values: values, JSON: maps.Clone(d.JSON), Version: d.Version}
 }
 
 // Request is one document that is wanted.

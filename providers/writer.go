@@ -14,6 +14,10 @@ type Change struct {
 	// Values by the store's own keys, as text.
 	Values map[string]Value
 
+	// JSON are the keys whose values are written as what their JSON says, and not
+	// as text.
+	JSON map[string]bool
+
 	// Remove are keys to take away. One that is not there is none the less away.
 	Remove []string
 }

@@ -58,7 +58,7 @@ func (p Plan) returning(s State, f Facts) (State, Action) {
 	case s.late(f, timeout):
 		return s.to(then, f.Now), Action{}
 	}
-	return s, Action{Do: Tell, Attempt: s.Attempt, Again: s.begins(f).Add(timeout)}
+	return s, Action{Do: Tell, Attempt: s.Attempt, Again: s.timeFrom(f).Add(timeout)}
 }
 
 // forgetting looks at the store before the hook and after it: what somebody else

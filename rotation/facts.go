@@ -50,6 +50,9 @@ type Store struct {
 	Version int64
 	// Holds is what the rotation's own keys have, held against the record.
 	Holds Holds
+	// Previous: there are values before, and they are those that a rotation left in
+	// version Kept of its state. Looked at while its state is Dropping.
+	Previous bool
 }
 
 // Holds is what the keys of a rotation have.
@@ -158,6 +161,9 @@ const (
 	WriteBack Do = "WriteBack"
 	// Tell the claims to read the store, once in a while.
 	Tell Do = "Tell"
+	// DropPrevious takes the values before out of Version, leaving all other keys.
+	// Too late: the version is another.
+	DropPrevious Do = "DropPrevious"
 	// Drop the record, and its hooks. Too late: it is there no more.
 	Drop Do = "Drop"
 )

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/privyseal/privyseal/providers"
 )
@@ -11,6 +12,14 @@ import (
 // previous is what a key's name ends with that holds the value before, with
 // strategy Overlap.
 const previous = "_previous"
+
+// PreviousKey is the key under which the value before of another is kept.
+func PreviousKey(key string) string { return key + previous }
+
+// IsPreviousKey says whether a key's name is one under which the value before of
+// another is kept. That it changes, comes or goes concerns nobody who has the value
+// itself.
+func IsPreviousKey(key string) bool { return strings.HasSuffix(key, previous) }
 
 // Users of strategy AlternateUsers.
 type Users struct {
@@ -27,28 +36,34 @@ type Change struct {
 	Keys []string
 	// Before and After are their values.
 	Before, After map[string]providers.Value
+	// JSONBefore and JSONAfter are those of the keys whose values are no text in the
+	// store, but what their JSON says: the old ones alone, since new ones are text.
+	JSONBefore, JSONAfter map[string]bool
 }
 
 // Change says what becomes of a document's keys when they get new values. Users
 // are for strategy AlternateUsers alone. The result shares its values with what
 // it was made from. Errors wrap ErrPlan, and name keys only.
-func (p Plan) Change(document, values map[string]providers.Value, users Users) (Change, error) {
+func (p Plan) Change(document providers.Document, values map[string]providers.Value, users Users) (Change, error) {
 	if len(values) == 0 {
 		return Change{}, fmt.Errorf("generate: %w: it makes no key", ErrPlan)
 	}
-	c := Change{Before: map[string]providers.Value{}, After: maps.Clone(values)}
+	c := Change{Before: map[string]providers.Value{}, After: maps.Clone(values),
+		JSONBefore: map[string]bool{}, JSONAfter: map[string]bool{}}
 	switch p.Strategy {
 	case Overlap:
 		for key := range values {
-			if _, taken := values[key+previous]; taken {
-				return Change{}, fmt.Errorf("generate: %w: key %q is where the value before of %q is kept", ErrPlan, key+previous, key)
+			kept := PreviousKey(key)
+			if _, taken := values[kept]; taken {
+				return Change{}, fmt.Errorf("generate: %w: key %q is where the value before of %q is kept", ErrPlan, kept, key)
 			}
-			if old, there := document[key]; there {
-				c.After[key+previous] = old
+			if old, there := document.Values[key]; there {
+				c.After[kept] = old
+				mark(c.JSONAfter, kept, document.JSON[key])
 			}
 		}
 	case AlternateUsers:
-		other, err := users.other(document)
+		other, err := users.other(document.Values)
 		if err != nil {
 			return Change{}, err
 		}
@@ -59,11 +74,31 @@ func (p Plan) Change(document, values map[string]providers.Value, users Users) (
 	}
 	c.Keys = slices.Sorted(maps.Keys(c.After))
 	for _, key := range c.Keys {
-		if old, there := document[key]; there {
+		if old, there := document.Values[key]; there {
 			c.Before[key] = old
+			mark(c.JSONBefore, key, document.JSON[key])
 		}
 	}
 	return c, nil
+}
+
+func mark(keys map[string]bool, key string, is bool) {
+	if is {
+		keys[key] = true
+	}
+}
+
+// Previous are the keys that have values before, sorted.
+func (c Change) Previous() []string {
+	var kept []string
+	for _, key := range c.Keys {
+		if of, is := strings.CutSuffix(key, previous); is {
+			if _, there := c.After[of]; there {
+				kept = append(kept, key)
+			}
+		}
+	}
+	return kept
 }
 
 // other is the user who is not in use.

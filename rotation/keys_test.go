@@ -3,10 +3,12 @@ package rotation_test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/privyseal/privyseal/providers"
 	"github.com/privyseal/privyseal/rotation"
 )
 
@@ -48,7 +50,7 @@ func TestAStrategySaysWhatBecomesOfTheKeys(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := shown(row.before)
-			change, err := rotation.Plan{Strategy: row.strategy}.Change(row.before, of("password", "new"), users)
+			change, err := rotation.Plan{Strategy: row.strategy}.Change(providers.Document{Values: row.before}, of("password", "new"), users)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -91,9 +93,38 @@ func TestKeysThatCannotBeRotatedAreRefused(t *testing.T) {
 		"a third user":             {rotation.AlternateUsers, of("user", "root"), of("password", "new"), users, `users.key "user"`},
 		"no user":                  {rotation.AlternateUsers, of("password", "old"), of("password", "new"), users, `users.key "user"`},
 	} {
-		_, err := rotation.Plan{Strategy: row.strategy}.Change(row.document, row.values, row.users)
+		_, err := rotation.Plan{Strategy: row.strategy}.Change(providers.Document{Values: row.document}, row.values, row.users)
 		if !errors.Is(err, rotation.ErrPlan) || !strings.Contains(fmt.Sprint(err), row.says) {
 			t.Errorf("%s: it says %v", name, err)
 		}
+	}
+}
+
+func TestWhatIsNoTextInTheStoreIsPutBackAsItWas(t *testing.T) {
+	before := providers.Document{Values: of("pin", "1234", "note", "x"), JSON: map[string]bool{"pin": true}}
+	for strategy, kept := range map[rotation.Strategy][]string{rotation.Replace: nil, rotation.Overlap: {"pin_previous"}} {
+		change, err := rotation.Plan{Strategy: strategy}.Change(before, of("pin", "5678", "note", "y"), users)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if after := slices.Sorted(maps.Keys(change.JSONAfter)); !slices.Equal(after, kept) {
+			t.Errorf("%s: of the new values %v are no text", strategy, after)
+		}
+		if back := slices.Sorted(maps.Keys(change.JSONBefore)); !slices.Equal(back, []string{"pin"}) {
+			t.Errorf("%s: of the old values %v are no text", strategy, back)
+		}
+	}
+}
+
+func TestTheKeysOfValuesBeforeAreTold(t *testing.T) {
+	change, err := rotation.Plan{Strategy: rotation.Overlap}.Change(providers.Document{Values: of("token", "old", "id_previous", "older")}, of("token", "new", "id", "new"), users)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if kept := change.Previous(); !slices.Equal(kept, []string{"token_previous"}) {
+		t.Errorf("they are %v", kept)
+	}
+	if rotation.IsPreviousKey("token") || !rotation.IsPreviousKey(rotation.PreviousKey("token")) {
+		t.Error("a key is taken for another")
 	}
 }

@@ -18,7 +18,7 @@ func (p Plan) Next(s State, f Facts) (State, Action) {
 	}
 	switch s.Phase {
 	case Idle, Done, RolledBack, Accepted:
-		return idle(s, f)
+		return p.idle(s, f)
 	case Due:
 		return due(s, f)
 	case Prepared:
@@ -57,18 +57,57 @@ func (p Plan) Next(s State, f Facts) (State, Action) {
 // too late, by one who did not know yet that another leads; or the state is an
 // old one that somebody brought back, and the record may be all that there is of
 // a value.
-func idle(s State, f Facts) (State, Action) {
+func (p Plan) idle(s State, f Facts) (State, Action) {
 	switch {
 	case f.Record.There && f.Record.Attempt <= s.Attempt:
 		return s, Action{Do: Drop, Attempt: f.Record.Attempt, Record: f.Record.ID}
 	case f.Record.There:
 		return unknown(s, f)
+	case s.Dropping:
+		return dropping(s, f)
 	case f.Run == "" || f.Run == s.Run:
-		return s, Action{Why: "no run is due"}
+		return p.keeping(s, f, "no run is due")
 	case f.Hold != "":
-		return s, Action{Why: f.Hold}
+		return p.keeping(s, f, f.Hold)
 	}
-	return State{Phase: Due, Run: f.Run, Attempt: s.Attempt + 1, Since: f.Now, Obeyed: s.Obeyed}, Action{}
+	return s.begins(f.Run, f.Now), Action{}
+}
+
+// keeping is where nothing is to be done but to drop what a rotation left, once it
+// is time.
+func (p Plan) keeping(s State, f Facts, why string) (State, Action) {
+	drops, any := p.Drops(s)
+	switch {
+	case !any:
+		return s, Action{Why: why}
+	case f.Now.Before(drops):
+		return s, Action{Why: why, Again: drops}
+	}
+	s.Dropping = true
+	return s, Action{}
+}
+
+// dropping ends when there is nothing to drop any more: then the document is of a
+// later version than any that a write of ours is over. What somebody wrote there
+// meanwhile is left to them, and so is what nobody can say that of.
+func dropping(s State, f Facts) (State, Action) {
+	switch {
+	case !f.Store.Known:
+		return s, Action{Why: "the store cannot be asked"}
+	case f.Store.Previous:
+		return s, Action{Do: DropPrevious, Attempt: s.Attempt, Version: f.Store.Version}
+	}
+	s.Kept, s.KeptSince, s.Dropping = 0, time.Time{}, false
+	return s, Action{}
+}
+
+// Drops is when the values before that a rotation left are dropped; any is false
+// where there are none, or they stay.
+func (p Plan) Drops(s State) (at time.Time, any bool) {
+	if s.Kept == 0 || !s.Phase.Ended() || p.Strategy != Overlap || p.DropPreviousAfter == 0 {
+		return time.Time{}, false
+	}
+	return s.KeptSince.Add(p.DropPreviousAfter), true
 }
 
 // unknown is where the record is of a later attempt than the state knows of.
@@ -163,7 +202,7 @@ func (p Plan) written(s State, f Facts) (State, Action) {
 	case s.late(f, p.Timeouts.Sync):
 		return p.fail(s, f, "not all Secrets had the new value after %s%s", p.Timeouts.Sync, f.behind())
 	}
-	return s, Action{Do: Tell, Attempt: s.Attempt, Again: s.begins(f).Add(p.Timeouts.Sync)}
+	return s, Action{Do: Tell, Attempt: s.Attempt, Again: s.timeFrom(f).Add(p.Timeouts.Sync)}
 }
 
 func (p Plan) rolling(s State, f Facts) (State, Action) {
@@ -191,16 +230,25 @@ func (p Plan) verifying(s State, f Facts) (State, Action) {
 		return foreign(s, f), Action{}
 	}
 	if !p.Verify {
-		return s.to(Verified, f.Now), Action{}
+		return p.verified(s, f), Action{}
 	}
 	ended, action := hook(s, f, f.Verify, RunVerify, StopVerify, p.Timeouts.Verify)
 	switch ended {
 	case Succeeded:
-		return s.to(Verified, f.Now), Action{}
+		return p.verified(s, f), Action{}
 	case Failed:
 		return p.fail(s, f, "verify failed")
 	}
 	return s, action
+}
+
+// verified notes which version has the values before: the record that knows them
+// goes next.
+func (p Plan) verified(s State, f Facts) State {
+	if p.Strategy == Overlap {
+		s.Kept, s.KeptSince = s.To, f.Now
+	}
+	return s.to(Verified, f.Now)
 }
 
 // hook is what to do about one that is wanted; ended is Succeeded or Failed when
@@ -232,9 +280,9 @@ func drop(s State, f Facts, end Phase) (State, Action) {
 // has says whether the record is the attempt's.
 func (s State) has(record Record) bool { return record.There && record.ID == s.Record }
 
-// begins is when the time of a phase begins that is waited in: no sooner than
+// timeFrom is when the time of a phase begins that is waited in: no sooner than
 // there is somebody who does anything about it.
-func (s State) begins(f Facts) time.Time {
+func (s State) timeFrom(f Facts) time.Time {
 	if f.LeadsSince.After(s.Since) && !f.LeadsSince.After(f.Now) {
 		return f.LeadsSince
 	}
@@ -243,12 +291,12 @@ func (s State) begins(f Facts) time.Time {
 
 // late says whether a phase took longer than it may.
 func (s State) late(f Facts, timeout time.Duration) bool {
-	return !f.Now.Before(s.begins(f).Add(timeout))
+	return !f.Now.Before(s.timeFrom(f).Add(timeout))
 }
 
 // wait until something changes, or it is late.
 func (s State) wait(f Facts, why string, timeout time.Duration) Action {
-	return Action{Why: why, Again: s.begins(f).Add(timeout)}
+	return Action{Why: why, Again: s.timeFrom(f).Add(timeout)}
 }
 
 // takenOver says whether the keys of a rotation have something else than what it

@@ -35,6 +35,11 @@ func TestWhatIsDecided(t *testing.T) {
 		change(&f)
 		return f
 	}
+	drops := overlaps
+	drops.DropPreviousAfter = time.Hour
+	keeps := func(version int64, left bool) rotation.Facts {
+		return rotation.Facts{Now: after(time.Hour), Store: rotation.Store{Known: true, Version: version, Previous: left}}
+	}
 	away := change(seen(0, rotation.Other), func(f *rotation.Facts) { f.Store = rotation.Store{} })
 	at := func(f rotation.Facts, d time.Duration) rotation.Facts {
 		f.Now = after(d)
@@ -111,13 +116,21 @@ func TestWhatIsDecided(t *testing.T) {
 		"unless somebody wrote meanwhile":             {overlaps, rotation.Forgetting, change(seen(8, rotation.Other), func(f *rotation.Facts) { f.SetBack = rotation.Succeeded }), "Halted"},
 		"nothing is left":                             {every, rotation.Restored, rotation.Facts{Now: began}, "RolledBack"},
 		"what a later version wrote is left to it":    {every, "Dancing", seen(6, rotation.New), "wait"},
+		"the value before stays":                      {overlaps, rotation.Done, at(keeps(6, true), 1000*time.Hour), "wait"},
+		"or is dropped later":                         {drops, rotation.Done, at(keeps(6, true), time.Hour-1), "wait"},
+		"which is written down":                       {drops, rotation.Done, keeps(6, true), "Done, dropping"},
+		"though nothing may begin":                    {drops, rotation.RolledBack, change(keeps(6, true), func(f *rotation.Facts) { f.Run, f.Hold = "2026-06-14T03:00", "it is suspended" }), "RolledBack, dropping"},
+		"a run that is due goes first":                {drops, rotation.Done, change(keeps(6, true), func(f *rotation.Facts) { f.Run = "2026-06-14T03:00" }), "Due"},
 		"halted is halted":                            {every, rotation.Halted, at(seen(6, rotation.New), 1000*time.Hour), "wait"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := in(row.phase)
+			before.Kept, before.KeptSince = 6, began
 			state, action := row.plan.Next(before, row.facts)
 			decided := string(action.Do)
-			if state != before {
+			if state.Dropping {
+				decided = string(state.Phase) + ", dropping"
+			} else if state != before {
 				decided = string(state.Phase)
 			} else if action.Do == rotation.Wait {
 				decided = "wait"
@@ -156,6 +169,28 @@ func TestAClockThatIsPutBackLeavesNoYearsToWait(t *testing.T) {
 	}
 }
 
+func TestAValueBeforeIsDroppedOnceAndNothingBeginsMeanwhile(t *testing.T) {
+	plan := rotation.Plan{Strategy: rotation.Overlap, DropPreviousAfter: time.Hour}
+	is := in(rotation.Done)
+	is.Kept, is.KeptSince, is.Dropping = 6, began, true
+	facts := rotation.Facts{Now: after(time.Hour), Run: "2026-06-14T03:00"}
+	if state, action := plan.Next(is, facts); state != is || action.Why == "" {
+		t.Errorf("while the store is away it is %+v, and does %+v", state, action)
+	}
+	facts.Store = rotation.Store{Known: true, Version: 8, Previous: true}
+	if state, action := plan.Next(is, facts); state != is || action.Do != rotation.DropPrevious || action.Version != 8 {
+		t.Errorf("it is %+v, and does %+v", state, action)
+	}
+	facts.Store = rotation.Store{Known: true, Version: 9}
+	dropped, _ := plan.Next(is, facts)
+	if dropped.Dropping || dropped.Kept != 0 || dropped.Phase != rotation.Done {
+		t.Errorf("after that it is %+v", dropped)
+	}
+	if begun, _ := plan.Next(dropped, facts); begun.Phase != rotation.Due || begun.Kept != 0 {
+		t.Errorf("the run that was due is %+v", begun)
+	}
+}
+
 func TestAnOrderIsObeyedOnce(t *testing.T) {
 	plan, halted := rotation.Plan{Set: true, OnFailure: rotation.Halt}, in(rotation.Halted)
 	halted.HaltedIn, halted.Why = rotation.Setting, "set failed"
@@ -187,6 +222,8 @@ func TestPlansThatCannotBeCarriedOutAreRefusedByTheirField(t *testing.T) {
 		"another strategy":    {rotation.Plan{Strategy: "Swap"}, `strategy "Swap"`},
 		"another way out":     {rotation.Plan{OnFailure: "Ignore"}, `onFailure "Ignore"`},
 		"two users, no hook":  {rotation.Plan{Strategy: rotation.AlternateUsers}, "set: "},
+		"nothing to drop":     {rotation.Plan{DropPreviousAfter: time.Hour}, "dropPreviousAfter: "},
+		"dropped at once":     {rotation.Plan{Strategy: rotation.Overlap, DropPreviousAfter: time.Second}, "dropPreviousAfter 1s"},
 		"a second":            {rotation.Plan{Timeouts: rotation.Timeouts{Verify: time.Second}}, "timeouts.verify 1s"},
 		"less than none":      {rotation.Plan{Timeouts: rotation.Timeouts{Set: -time.Hour}}, "timeouts.set -1h0m0s"},
 		"a week":              {rotation.Plan{Timeouts: rotation.Timeouts{Consumers: 168 * time.Hour}}, "timeouts.consumers 168h0m0s"},
@@ -213,11 +250,15 @@ func FuzzNext(f *testing.F) {
 			Strategy:  []rotation.Strategy{"", rotation.Replace, rotation.Overlap, rotation.AlternateUsers}[strategy%4],
 			OnFailure: []rotation.OnFailure{rotation.RollBack, rotation.Halt}[strategy/4%2]}
 		before := in(phases[int(phase)%len(phases)])
+		if plan&128 > 0 && p.Strategy == rotation.Overlap {
+			p.DropPreviousAfter = time.Minute
+		}
+		before.Kept, before.KeptSince, before.Dropping = from, began, bit(15) && before.Phase.Ended()
 		before.From, before.HaltedIn = from, phases[int(plan/8)%len(phases)]
 		facts := seen(version, []rotation.Holds{rotation.Other, rotation.Old, rotation.New}[held%3])
 		facts.Now = after(time.Duration(seconds%(1<<30)) * time.Second)
 		facts.Record.There, facts.Store.Known, facts.Synced, facts.Consumers.Ready = bit(0), bit(1), bit(2), bit(3)
-		facts.Consumers.Held = bit(4)
+		facts.Consumers.Held, facts.Store.Previous = bit(4), bit(2)
 		facts.Set, facts.SetBack, facts.Verify = hooks[bits>>5&3], hooks[bits>>7&3], hooks[bits>>9&3]
 		if bit(11) {
 			facts.Record.Attempt, facts.Record.ID = int(held), "c"
@@ -231,6 +272,9 @@ func FuzzNext(f *testing.F) {
 		}
 		if action.Do == rotation.Drop && before.Phase != rotation.Verified && before.Phase != rotation.Restored && before.Phase != rotation.Released && facts.Record.Attempt >= before.Attempt && !before.Phase.Ended() {
 			t.Fatalf("in %s the record is dropped: %+v", before.Phase, facts.Record)
+		}
+		if action.Do == rotation.DropPrevious && (!before.Phase.Ended() || !before.Dropping || !facts.Store.Known || !facts.Store.Previous || action.Version != facts.Store.Version) {
+			t.Fatalf("in %+v it drops values before: %+v over %+v", before, action, facts.Store)
 		}
 		if (action.Do == rotation.Write || action.Do == rotation.WriteBack) && (action.Version != facts.Store.Version || !facts.Store.Known || facts.Store.Holds == rotation.Other) {
 			t.Fatalf("in %s it writes: %+v over %+v", before.Phase, action, facts.Store)

@@ -40,10 +40,12 @@ const (
 	Halt OnFailure = "Halt"
 )
 
-// Limits of the deadlines.
+// Limits of the deadlines, and of Plan.DropPreviousAfter.
 const (
-	MinTimeout = 10 * time.Second
-	MaxTimeout = 24 * time.Hour
+	MinTimeout      = 10 * time.Second
+	MaxTimeout      = 24 * time.Hour
+	MinDropPrevious = time.Minute
+	MaxDropPrevious = 366 * 24 * time.Hour
 )
 
 // Plan of a rotation.
@@ -58,6 +60,9 @@ type Plan struct {
 	Verify bool
 	// Consumers: the workloads that read the value have to become ready with it.
 	Consumers bool
+	// DropPreviousAfter is how long after a rotation the value before is taken out
+	// of the store, with strategy Overlap; 0: it stays until the next rotation.
+	DropPreviousAfter time.Duration
 	// Timeouts of what is waited for.
 	Timeouts Timeouts
 }
@@ -110,6 +115,9 @@ func (p Plan) Check() error {
 	if p.Strategy == AlternateUsers && !p.Set {
 		return fmt.Errorf("set: %w: with strategy %s somebody has to give the other user the new password", ErrPlan, AlternateUsers)
 	}
+	if err := p.checkDrop(); err != nil {
+		return err
+	}
 	t := p.Timeouts.orDefaults()
 	for _, timeout := range []struct {
 		field string
@@ -118,6 +126,17 @@ func (p Plan) Check() error {
 		if timeout.of < MinTimeout || timeout.of > MaxTimeout {
 			return fmt.Errorf("timeouts.%s %s: %w: want from %s to %s", timeout.field, timeout.of, ErrPlan, MinTimeout, MaxTimeout)
 		}
+	}
+	return nil
+}
+
+func (p Plan) checkDrop() error {
+	switch d := p.DropPreviousAfter; {
+	case d == 0:
+	case p.Strategy != Overlap:
+		return fmt.Errorf("dropPreviousAfter: %w: only strategy %s keeps the value before", ErrPlan, Overlap)
+	case d < MinDropPrevious || d > MaxDropPrevious:
+		return fmt.Errorf("dropPreviousAfter %s: %w: want from %s to %s", d, ErrPlan, MinDropPrevious, MaxDropPrevious)
 	}
 	return nil
 }

@@ -93,6 +93,13 @@ type State struct {
 	Why string
 	// Obeyed is the id of the last order.
 	Obeyed string
+	// Kept is the store's version in which the last rotation that went well left
+	// values before, and KeptSince when that was; 0: there is nothing to drop.
+	Kept      int64
+	KeptSince time.Time
+	// Dropping: they are being dropped, and nothing begins before they are: a write
+	// that is still on its way would come between.
+	Dropping bool
 }
 
 // to is the state in another phase.
@@ -104,7 +111,12 @@ func (s State) to(phase Phase, now time.Time) State {
 // again is the state of another attempt at the same run, where the one before
 // did nothing outside.
 func (s State) again(now time.Time) State {
-	return State{Phase: Due, Run: s.Run, Attempt: s.Attempt + 1, Since: now, Obeyed: s.Obeyed}
+	return s.begins(s.Run, now)
+}
+
+// begins is the state of another attempt, of which nothing is done yet.
+func (s State) begins(run string, now time.Time) State {
+	return State{Phase: Due, Run: run, Attempt: s.Attempt + 1, Since: now, Obeyed: s.Obeyed, Kept: s.Kept, KeptSince: s.KeptSince}
 }
 
 // halted is the state in which it stays until somebody looks.

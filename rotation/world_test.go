@@ -2,6 +2,7 @@ package rotation_test
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -34,6 +35,7 @@ type world struct {
 
 	version   int64
 	document  document
+	versions  map[int64]document
 	storeAway bool
 
 	accepted map[string][]string // passwords by user
@@ -43,6 +45,7 @@ type world struct {
 	setFails, setBackFails, verifyFails, rolloutFails bool
 
 	made     int             // values
+	dropped  int             // values before
 	known    map[string]bool // passwords that somebody else wrote
 	foreign  string          // the last of those since the rotation began; "" is none
 	note     string          // what somebody else wrote to another key
@@ -71,11 +74,11 @@ type hook struct {
 	affected bool
 }
 
-const user, password, other = "user", "password", "other"
+const user, password, previous, other = "user", "password", "password_previous", "other"
 
 func newWorld(t *testing.T, plan rotation.Plan, seed uint64) *world {
 	w := &world{t: t, plan: plan, random: rand.New(rand.NewPCG(seed, 6)), now: time.Date(2026, 6, 1, 3, 0, 0, 0, time.UTC),
-		hooks: map[hookName]*hook{}, version: 3, accepted: map[string][]string{},
+		hooks: map[hookName]*hook{}, version: 3, versions: map[int64]document{}, accepted: map[string][]string{},
 		known: map[string]bool{}, ended: map[string]int{}, outside: map[string]int{}, attempts: map[int]bool{}}
 	w.document = document{user: text("app-a"), password: text("first"), other: text("untouched")}
 	w.note = "untouched"
@@ -106,6 +109,9 @@ func (w *world) facts() rotation.Facts {
 		if w.record != nil {
 			f.Store.Holds = w.record.change.Held(w.document)
 		}
+		left, there := w.versions[w.state.Kept][previous]
+		is, still := w.document[previous]
+		f.Store.Previous = there && still && is.Equal(left)
 	}
 	is := func(do rotation.Do) rotation.Hook {
 		if h := w.hooks[hookName{do, w.state.Attempt, w.state.Round}]; h != nil {
@@ -154,7 +160,7 @@ func (w *world) write(before, after rotation.State) {
 	}
 	w.says("%s → %s %s", before.Phase, after.Phase, after.Why)
 	w.state = after
-	if after.Phase == rotation.Done {
+	if after.Phase == rotation.Done && before.Phase != rotation.Done {
 		w.ended[after.Run]++
 	}
 	if after.Phase.Ended() {
@@ -190,6 +196,8 @@ func (w *world) do(a rotation.Action) {
 		w.put(a)
 	case rotation.Drop:
 		w.drop(a.Record)
+	case rotation.DropPrevious:
+		w.dropPrevious(a)
 	}
 	w.says("  %s %d.%d", a.Do, a.Attempt, a.Round)
 }
@@ -199,7 +207,7 @@ func (w *world) prepare(attempt int) {
 		return
 	}
 	w.made++
-	change, err := w.plan.Change(w.document, document{password: text(fmt.Sprintf("made-%d", w.made))}, rotation.Users{Key: user, Names: [2]string{"app-a", "app-b"}})
+	change, err := w.plan.Change(providers.Document{Values: w.document}, document{password: text(fmt.Sprintf("made-%d", w.made))}, rotation.Users{Key: user, Names: [2]string{"app-a", "app-b"}})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -218,12 +226,33 @@ func (w *world) store(a rotation.Action, change rotation.Change) {
 	if w.version != a.Version {
 		return
 	}
-	w.version++
 	if a.Do == rotation.Write {
-		w.document = change.Forward(w.document)
+		w.becomes(change.Forward(w.document))
 	} else {
-		w.document = change.Back(w.document)
+		w.becomes(change.Back(w.document))
 	}
+}
+
+// becomes is the next version of the document.
+func (w *world) becomes(next document) {
+	w.version++
+	w.document, w.versions[w.version] = next, next
+}
+
+// dropPrevious as the package says that it is done. Who wants the value after that
+// finds it in the store's older versions.
+func (w *world) dropPrevious(a rotation.Action) {
+	if w.storeAway || w.version != a.Version {
+		return
+	}
+	if w.record != nil {
+		w.t.Fatal("the values before are dropped in the middle of a rotation")
+	}
+	next := maps.Clone(w.document)
+	w.known[read(next, previous)] = true
+	delete(next, previous)
+	w.becomes(next)
+	w.dropped++
 }
 
 // onItsWay is an action that comes late. A write has what it was given, though
@@ -335,7 +364,7 @@ func (w *world) holds() {
 
 // knows says whether a password is kept anywhere.
 func (w *world) knows(value string) bool {
-	if w.known[value] || value == read(w.document, password) || value == read(w.document, "password_previous") {
+	if w.known[value] || value == read(w.document, password) || value == read(w.document, previous) {
 		return true
 	}
 	return w.record != nil && (value == read(w.record.change.Before, password) || value == read(w.record.change.After, password))

@@ -25,10 +25,13 @@ type Place struct {
 	Home *v1alpha1.Environment
 }
 
-// Place finds a path as a claim of the namespace would have it found, in the first
-// store of its environment. field is what errors name, which are *Refusal.
-func (g Gatherer) Place(ctx context.Context, namespace, field, path string) (Place, error) {
-	gathered, err := g.gather(ctx, &v1alpha1.SecretClaim{ObjectMeta: metav1.ObjectMeta{Namespace: namespace}})
+// Place finds a path as a claim of the namespace would have it found, in the store of
+// its environment that ref names; nil: in its first. field is what errors name, which
+// are *Refusal.
+func (g Gatherer) Place(ctx context.Context, namespace string, ref *v1alpha1.StoreRef, field, path string) (Place, error) {
+	gathered, err := g.gather(ctx, &v1alpha1.SecretClaim{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace}, Spec: v1alpha1.SecretClaimSpec{StoreRef: ref},
+	})
 	if err != nil {
 		return Place{}, err
 	}
@@ -48,7 +51,7 @@ func (g Gatherer) Place(ctx context.Context, namespace, field, path string) (Pla
 	if refusal != nil {
 		return Place{}, refusal
 	}
-	ref, err := rules.Resolve(namespace, path)
+	resolved, err := rules.Resolve(namespace, path)
 	switch {
 	case errors.Is(err, environment.ErrOutside):
 		return Place{}, because(v1alpha1.ReasonPathNotAllowed, field, err)
@@ -56,7 +59,7 @@ func (g Gatherer) Place(ctx context.Context, namespace, field, path string) (Pla
 		return Place{}, because(v1alpha1.ReasonPathInvalid, field, err)
 	}
 	return Place{
-		Store: store.Store(), Ref: ref, Home: home,
+		Store: store.Store(), Ref: resolved, Home: home,
 		Identity: providers.Identity{Namespace: namespace, Environment: home.Name},
 	}, nil
 }

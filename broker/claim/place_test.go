@@ -22,16 +22,27 @@ func TestOthersFindAPathAsClaimsDo(t *testing.T) {
 	b.namespace("pay")
 	b.create(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "out"}})
 	gatherer := claim.Gatherer{Cache: b.client}
-	place, err := gatherer.Place(t.Context(), "pay", "spec.path", "db")
+	place, err := gatherer.Place(t.Context(), "pay", nil, "spec.path", "db")
 	if err != nil || place.Ref.String() != "kv/prod/pay/db" || place.Store.Name != "store" || place.Identity.Environment != "prod" {
 		t.Fatalf("it is %+v, %v", place, err)
 	}
-	for _, row := range []struct{ namespace, path, reason, says string }{
-		{"pay", "/kv/prod/other/db", v1alpha1.ReasonPathNotAllowed, "spec.path: "},
-		{"pay", "../db", v1alpha1.ReasonPathInvalid, "spec.path: "},
-		{"out", "db", v1alpha1.ReasonNoEnvironment, "namespace out is in no environment"},
+	named, err := gatherer.Place(t.Context(), "pay", &v1alpha1.StoreRef{Name: "store"}, "spec.path", "db")
+	if err != nil || named.Store.Name != "store" || named.Ref != place.Ref {
+		t.Errorf("by the store's name it is %+v, %v", named, err)
+	}
+	for _, row := range []struct {
+		namespace          string
+		ref                *v1alpha1.StoreRef
+		path, reason, says string
+	}{
+		{"pay", nil, "/kv/prod/other/db", v1alpha1.ReasonPathNotAllowed, "spec.path: "},
+		{"pay", nil, "../db", v1alpha1.ReasonPathInvalid, "spec.path: "},
+		{"out", nil, "db", v1alpha1.ReasonNoEnvironment, "namespace out is in no environment"},
+		{"pay", &v1alpha1.StoreRef{Name: "theirs"}, "db", v1alpha1.ReasonStoreNotAllowed, "spec.storeRef.name: environment prod does not list the store theirs"},
+		{"pay", &v1alpha1.StoreRef{Name: "torn-down"}, "db", v1alpha1.ReasonStoreNotFound, "spec.storeRef.name: there is no ClusterSecretStore torn-down"},
+		{"pay", &v1alpha1.StoreRef{Kind: v1alpha1.KindSecretStore, Name: "own"}, "db", v1alpha1.ReasonStoreNotAllowed, "spec.storeRef.kind: "},
 	} {
-		_, err := gatherer.Place(t.Context(), row.namespace, "spec.path", row.path)
+		_, err := gatherer.Place(t.Context(), row.namespace, row.ref, "spec.path", row.path)
 		var refusal *claim.Refusal
 		if !errors.As(err, &refusal) || refusal.Reason != row.reason || !strings.HasPrefix(refusal.Message, row.says) {
 			t.Errorf("%s in %s: %v", row.path, row.namespace, err)
@@ -43,7 +54,7 @@ func TestWhoFollowsADocumentAndHowFarTheyAre(t *testing.T) {
 	b := newBench(t)
 	b.namespace("pay")
 	store := &memory.Store{}
-	place, err := claim.Gatherer{Cache: b.client}.Place(t.Context(), "pay", "spec.path", "db")
+	place, err := claim.Gatherer{Cache: b.client}.Place(t.Context(), "pay", nil, "spec.path", "db")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/privyseal/privyseal/broker/target"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
 	"github.com/privyseal/privyseal/broker/waits"
+	"github.com/privyseal/privyseal/rotation"
 )
 
 // Facts are all that is judged about one workload, gathered before.
@@ -265,7 +266,7 @@ func counting(target string, reads Keys) func(key string) bool {
 	if foreign.IsTarget(target) {
 		return reads.Has
 	}
-	return func(key string) bool { return reads.Has(key) && !strings.HasSuffix(key, "_previous") }
+	return func(key string) bool { return reads.Has(key) && !rotation.IsPreviousKey(key) }
 }
 
 // covers says whether the template was restarted for a change already. A

@@ -35,9 +35,13 @@ func (r *Reconciler) act(ctx context.Context, l *look, action rotation.Action) e
 	case rotation.Prepare:
 		return r.prepare(ctx, l, action)
 	case rotation.Write:
-		return r.write(ctx, l, action, l.recordOf(action).change.After)
+		change := l.recordOf(action).change
+		return r.write(ctx, l, action, change.After, change.JSONAfter)
 	case rotation.WriteBack:
-		return r.write(ctx, l, action, l.recordOf(action).change.Before)
+		change := l.recordOf(action).change
+		return r.write(ctx, l, action, change.Before, change.JSONBefore)
+	case rotation.DropPrevious:
+		return r.dropPrevious(ctx, l, action)
 	case rotation.Tell:
 		r.tellClaims(ctx, l)
 		return nil
@@ -63,20 +67,12 @@ func (l *look) recordOf(action rotation.Action) *record {
 
 // prepare makes the new values, and seals them away with the old ones.
 func (r *Reconciler) prepare(ctx context.Context, l *look, action rotation.Action) error {
-	fresh := make(map[string]providers.Value, len(l.asked.generators))
-	defer func() {
-		for _, value := range fresh {
-			value.Clear()
-		}
-	}()
-	for key, generator := range l.asked.generators {
-		made, err := generator.Generate(nil, l.facts.Now)
-		if err != nil {
-			return fmt.Errorf("spec.generate[%s]: %w", key, err)
-		}
-		fresh[key] = made.Secret
+	fresh, err := l.asked.fresh(l.facts.Now)
+	defer clearAll(fresh)
+	if err != nil {
+		return err
 	}
-	change, err := l.asked.plan.Change(l.document.Values, fresh, rotation.Users{})
+	change, err := l.asked.plan.Change(l.document, fresh, l.asked.users)
 	if err != nil {
 		return fmt.Errorf("spec.%w", err)
 	}
@@ -86,14 +82,14 @@ func (r *Reconciler) prepare(ctx context.Context, l *look, action rotation.Actio
 	})
 }
 
-// write the keys of the rotation over a version. A conflict is no error: what is
-// there now is looked at next.
-func (r *Reconciler) write(ctx context.Context, l *look, action rotation.Action, values map[string]providers.Value) error {
+// write the keys of the rotation over a version; json are those that are no text in
+// the store. A conflict is no error: what is there now is looked at next.
+func (r *Reconciler) write(ctx context.Context, l *look, action rotation.Action, values map[string]providers.Value, json map[string]bool) error {
 	kept := l.recordOf(action)
 	if len(kept.change.Keys) == 0 {
 		return nil
 	}
-	change := providers.Change{Ref: kept.ref, From: action.Version, Values: maps.Clone(values)}
+	change := providers.Change{Ref: kept.ref, From: action.Version, Values: maps.Clone(values), JSON: json}
 	for _, key := range kept.change.Keys {
 		if _, there := values[key]; !there {
 			change.Remove = append(change.Remove, key)
@@ -152,5 +148,9 @@ func (l *look) next(action rotation.Action) time.Duration {
 	case l.asked.unasked != nil:
 		return lookRefused
 	}
-	return until(l.verdict.Again, lookLater)
+	if l.state.Dropping {
+		return lookRefused
+	}
+	drops, _ := l.plan.Drops(l.state)
+	return until(drops, until(l.verdict.Again, lookLater))
 }

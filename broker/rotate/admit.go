@@ -32,11 +32,14 @@ func (r *Reconciler) admit(ctx context.Context, of *v1alpha1.SecretRotation) (ad
 		return admitted{refusal: refuse(v1alpha1.ReasonRotationInvalid, "metadata.namespace: nothing is rotated in namespace %s", of.Namespace)}, nil
 	}
 	asked, err := parse(of.Spec)
+	if err == nil {
+		err = asked.checkValidity(r.config.Clock.Now())
+	}
 	if err != nil {
 		return admitted{refusal: refuse(v1alpha1.ReasonRotationInvalid, "%s", err)}, nil
 	}
 	a := admitted{setup: asked}
-	a.place, err = r.config.Places.Place(ctx, of.Namespace, "spec.path", of.Spec.Path)
+	a.place, err = r.config.Places.Place(ctx, of.Namespace, of.Spec.StoreRef, "spec.path", of.Spec.Path)
 	if errors.As(err, &a.refusal) {
 		return a, nil
 	}
@@ -69,7 +72,7 @@ func (r *Reconciler) elder(ctx context.Context, of *v1alpha1.SecretRotation, pla
 		if !before(other, of) || known && other.Status.Path != place.Ref.String() {
 			continue
 		}
-		at, err := r.config.Places.Place(ctx, other.Namespace, "spec.path", other.Spec.Path)
+		at, err := r.config.Places.Place(ctx, other.Namespace, other.Spec.StoreRef, "spec.path", other.Spec.Path)
 		var refusal *Refusal
 		switch {
 		case errors.As(err, &refusal):

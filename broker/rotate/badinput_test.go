@@ -36,6 +36,25 @@ func TestASpecThatCannotBeCarriedOutIsRefusedByItsField(t *testing.T) {
 		{"a password that is guessed", password(func(p *v1alpha1.PasswordGenerator) { p.Length = 4 }), []string{"spec.generate[password].password"}},
 		{"a policy that is none", password(func(p *v1alpha1.PasswordGenerator) { p.Policy = "length = 20" }), []string{"spec.generate[password].password.policy"}},
 		{"a policy and symbols", password(func(p *v1alpha1.PasswordGenerator) { p.Policy, p.Symbols = "length = 20", "-" }), []string{"spec.generate[password].password.policy", "keep it or them"}},
+		{"two users whom nobody sets", alternating("user", "app-a", "app-b"), []string{"spec.set", "somebody has to give the other user the new password"}},
+		{"a certificate that expires before the next run", certificate(func(x *v1alpha1.X509Generator) { x.Validity = &metav1.Duration{Duration: 23 * time.Hour} }),
+			[]string{"spec.generate[tls.key].x509.validity", "23h0m0s", "up to 24h0m0s go by between two runs"}},
+		{"names that are none", certificate(func(x *v1alpha1.X509Generator) { x.DNSNames = []string{"db.pay.svc", "Not A Name"} }), []string{"spec.generate[tls.key].x509.dnsNames[1]"}},
+		{"addresses that are none", certificate(func(x *v1alpha1.X509Generator) { x.IPAddresses = []string{"10.0.0.256"} }), []string{"spec.generate[tls.key].x509.ipAddresses[0]"}},
+		{"a public key in the private one's place", func(s *v1alpha1.SecretRotationSpec) {
+			s.Generate["password"] = v1alpha1.Generator{Ed25519: &v1alpha1.Ed25519Generator{PublicKey: "password"}}
+		}, []string{"spec.generate[password].ed25519.publicKey", "is that of spec.generate[password] already"}},
+		{"two public keys in one place", func(s *v1alpha1.SecretRotationSpec) {
+			s.Generate["a"] = v1alpha1.Generator{SSH: &v1alpha1.SSHGenerator{PublicKey: "id.pub"}}
+			s.Generate["b"] = v1alpha1.Generator{RSA: &v1alpha1.RSAGenerator{PublicKey: "id.pub"}}
+		}, []string{"spec.generate[b].rsa.publicKey", "is that of spec.generate[a].ssh.publicKey already"}},
+		{"a public key in a value's place before", func(s *v1alpha1.SecretRotationSpec) {
+			s.Generate["a"] = v1alpha1.Generator{ECDSA: &v1alpha1.ECDSAGenerator{PublicKey: "password_previous"}}
+		}, []string{"spec.generate[a].ecdsa.publicKey", "give it another"}},
+		{"a key whose value before has no room", func(s *v1alpha1.SecretRotationSpec) {
+			s.Strategy = v1alpha1.RotationOverlap
+			s.Generate[strings.Repeat("k", 250)] = s.Generate["password"]
+		}, []string{"spec.generate[kkk", "a key has 1 to 253 characters, with what is put behind"}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
@@ -146,6 +165,31 @@ func TestNothingIsRotatedInTheDaemonsNamespace(t *testing.T) {
 	b.must(strings.Contains(b.condition(v1alpha1.ConditionReady).Message, "metadata.namespace"), "it is not refused")
 }
 
+// makes has a spec make its value so.
+func makes(generator v1alpha1.Generator) func(*v1alpha1.SecretRotationSpec) {
+	return func(spec *v1alpha1.SecretRotationSpec) { spec.Generate["password"] = generator }
+}
+
+// certificate has a spec make a key with a certificate.
+func certificate(change func(*v1alpha1.X509Generator)) func(*v1alpha1.SecretRotationSpec) {
+	x509 := &v1alpha1.X509Generator{Certificate: "tls.crt", DNSNames: []string{"db.pay.svc"}}
+	change(x509)
+	return func(spec *v1alpha1.SecretRotationSpec) {
+		spec.Generate = map[string]v1alpha1.Generator{"tls.key": {X509: x509}}
+	}
+}
+
+func users(key string, names ...string) *v1alpha1.RotationUsers {
+	return &v1alpha1.RotationUsers{Key: key, Names: names}
+}
+
+// alternating has a spec alternate between users.
+func alternating(key string, names ...string) func(*v1alpha1.SecretRotationSpec) {
+	return func(spec *v1alpha1.SecretRotationSpec) {
+		spec.Strategy, spec.Users = v1alpha1.RotationAlternateUsers, users(key, names...)
+	}
+}
+
 // The daemon does so too, for one that was stored before its rule.
 func TestTheAPIServerRefusesWhatNobodyCouldMean(t *testing.T) {
 	t.Parallel()
@@ -159,7 +203,7 @@ func TestTheAPIServerRefusesWhatNobodyCouldMean(t *testing.T) {
 		change func(*v1alpha1.SecretRotationSpec)
 		says   string
 	}{
-		{"no generator", func(s *v1alpha1.SecretRotationSpec) { s.Generate["password"] = v1alpha1.Generator{} }, "give exactly one of password, hex, base64 and uuid"},
+		{"no generator", func(s *v1alpha1.SecretRotationSpec) { s.Generate["password"] = v1alpha1.Generator{} }, "give exactly one of password, hex, base64, uuid, rsa, ecdsa, ed25519, ssh and x509"},
 		{"two generators", func(s *v1alpha1.SecretRotationSpec) {
 			s.Generate["password"] = v1alpha1.Generator{UUID: &v1alpha1.UUIDGenerator{}, Hex: &v1alpha1.BytesGenerator{}}
 		}, "give exactly one of"},
@@ -169,7 +213,27 @@ func TestTheAPIServerRefusesWhatNobodyCouldMean(t *testing.T) {
 			s.Generate["password"] = v1alpha1.Generator{Hex: &v1alpha1.BytesGenerator{Length: 4}}
 		}, "spec.generate.password.hex.length"},
 		{"a class of others", password(func(p *v1alpha1.PasswordGenerator) { p.Minimum = map[string]int32{"vowels": 1} }), "the classes are"},
-		{"a strategy to come", func(s *v1alpha1.SecretRotationSpec) { s.Strategy = "Overlap" }, "spec.strategy"},
+		{"a strategy of others", func(s *v1alpha1.SecretRotationSpec) { s.Strategy = "Swap" }, "spec.strategy"},
+		{"no users to alternate", func(s *v1alpha1.SecretRotationSpec) { s.Strategy = v1alpha1.RotationAlternateUsers }, "users is for strategy AlternateUsers, which needs it"},
+		{"users who do not alternate", func(s *v1alpha1.SecretRotationSpec) { s.Users = users("user", "a", "b") }, "users is for strategy AlternateUsers, which needs it"},
+		{"one user", alternating("user", "a"), "spec.users.names"},
+		{"the same user twice", alternating("user", "a", "a"), "want two different names"},
+		{"a user without a name", alternating("user", "a", ""), "spec.users.names[1]"},
+		{"no key for the user's name", alternating("", "a", "b"), "spec.users.key"},
+		{"nothing to drop", func(s *v1alpha1.SecretRotationSpec) { s.DropPreviousAfter = &metav1.Duration{Duration: time.Hour} }, "dropPreviousAfter is for strategy Overlap"},
+		{"dropped at once", func(s *v1alpha1.SecretRotationSpec) {
+			s.Strategy, s.DropPreviousAfter = v1alpha1.RotationOverlap, &metav1.Duration{}
+		}, "want from 1m to 8784h"},
+		{"the key of a value before", func(s *v1alpha1.SecretRotationSpec) { s.Generate["password_previous"] = s.Generate["password"] }, "a key does not end in _previous"},
+		{"short RSA keys", makes(v1alpha1.Generator{RSA: &v1alpha1.RSAGenerator{Bits: 1024}}), "spec.generate.password.rsa.bits"},
+		{"a curve of others", makes(v1alpha1.Generator{ECDSA: &v1alpha1.ECDSAGenerator{Curve: "secp256k1"}}), "spec.generate.password.ecdsa.curve"},
+		{"an old type of SSH key", makes(v1alpha1.Generator{SSH: &v1alpha1.SSHGenerator{Type: "dsa"}}), "spec.generate.password.ssh.type"},
+		{"bits of a curve", makes(v1alpha1.Generator{SSH: &v1alpha1.SSHGenerator{Bits: 4096}}), "bits is for type rsa"},
+		{"a certificate for nobody", certificate(func(x *v1alpha1.X509Generator) { x.DNSNames = nil }), "give a name in dnsNames"},
+		{"a certificate that is kept nowhere", certificate(func(x *v1alpha1.X509Generator) { x.Certificate = "" }), "x509.certificate"},
+		{"a certificate for minutes", certificate(func(x *v1alpha1.X509Generator) { x.Validity = &metav1.Duration{Duration: time.Minute} }), "want from 1h to 87600h"},
+		{"a certificate of an old key", certificate(func(x *v1alpha1.X509Generator) { x.KeyType = "dsa" }), "x509.keyType"},
+		{"a long common name", certificate(func(x *v1alpha1.X509Generator) { x.CommonName = strings.Repeat("n", 65) }), "x509.commonName"},
 		{"another end", func(s *v1alpha1.SecretRotationSpec) { s.OnFailure = "Ignore" }, "spec.onFailure"},
 		{"a long jitter", func(s *v1alpha1.SecretRotationSpec) { s.Jitter = &metav1.Duration{Duration: 25 * time.Hour} }, "want from 0s to 24h"},
 		{"a short deadline", func(s *v1alpha1.SecretRotationSpec) { s.StartingDeadline = &metav1.Duration{Duration: time.Second} }, "want from 1m to 744h"},

@@ -41,6 +41,9 @@ type look struct {
 	document providers.Document
 	unread   error
 	readings []Reading
+	// left are the keys of values before that are still there, and ours those that a
+	// rotation left so; looked at while they are being dropped.
+	left, ours []string
 	// missed: that a run was is news.
 	missed bool
 	facts  rotation.Facts
@@ -214,7 +217,7 @@ func (l *look) needsStore() bool {
 	case rotation.Verified, rotation.Restored, rotation.Released:
 		return false
 	}
-	return !l.state.Phase.Ended()
+	return !l.state.Phase.Ended() || l.state.Dropping
 }
 
 // early says that nothing has happened outside yet, so that it can be held back.
@@ -237,6 +240,9 @@ func (r *Reconciler) readStore(ctx context.Context, l *look) {
 	l.facts.Store = rotation.Store{Known: true, Version: l.document.Version}
 	if l.record != nil {
 		l.facts.Store.Holds = l.record.change.Held(l.document.Values)
+	}
+	if l.state.Dropping {
+		r.readPrevious(ctx, l)
 	}
 }
 

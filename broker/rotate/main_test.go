@@ -61,6 +61,7 @@ type bench struct {
 type world struct {
 	store   v1alpha1.Store
 	ref     providers.Ref
+	named   *v1alpha1.StoreRef
 	refusal *rotate.Refusal
 	windows []window.Window
 
@@ -73,10 +74,11 @@ type world struct {
 	follower rotate.Follower
 }
 
-func (w *world) Place(_ context.Context, namespace, _, _ string) (rotate.Place, error) {
+func (w *world) Place(_ context.Context, namespace string, ref *v1alpha1.StoreRef, _, _ string) (rotate.Place, error) {
 	if namespace != w.store.Name {
 		return rotate.Place{}, &rotate.Refusal{Reason: v1alpha1.ReasonNoEnvironment, Message: "it is another test's"}
 	}
+	w.named = ref
 	if w.refusal != nil {
 		return rotate.Place{}, w.refusal
 	}

@@ -70,7 +70,7 @@ func (r *Reconciler) rests(ctx context.Context, name types.NamespacedName) (rest
 		return reconcile.Result{}, false, nil
 	}
 	l, err := r.glance(ctx, of)
-	if err != nil || l.facts.Run != "" || !equality.Semantic.DeepEqual(of.Status, l.waiting(rotation.Action{}, "")) {
+	if err != nil || l.facts.Run != "" || l.drops() || !equality.Semantic.DeepEqual(of.Status, l.waiting(rotation.Action{}, "")) {
 		return reconcile.Result{}, false, err
 	}
 	return reconcile.Result{RequeueAfter: l.next(rotation.Action{})}, true, nil

@@ -47,10 +47,13 @@ func (r *record) clear() {
 	if r == nil {
 		return
 	}
-	for _, values := range []map[string]providers.Value{r.change.Before, r.change.After} {
-		for _, value := range values {
-			value.Clear()
-		}
+	clearAll(r.change.Before)
+	clearAll(r.change.After)
+}
+
+func clearAll(values map[string]providers.Value) {
+	for _, value := range values {
+		value.Clear()
 	}
 }
 
@@ -66,6 +69,8 @@ type written struct {
 	Plan        rotation.Plan     `json:"plan"`
 	Before      map[string][]byte `json:"before"`
 	After       map[string][]byte `json:"after"`
+	JSONBefore  map[string]bool   `json:"jsonBefore,omitempty"`
+	JSONAfter   map[string]bool   `json:"jsonAfter,omitempty"`
 }
 
 func recordName(of types.UID) string { return recordPrefix + string(of) }
@@ -104,6 +109,7 @@ func (r *Reconciler) sealed(ctx context.Context, of types.UID, kept *record) ([]
 		Attempt: kept.attempt, From: kept.from, Store: kept.store, Plan: kept.plan, Path: kept.ref.String(),
 		Namespace: kept.identity.Namespace, Environment: kept.identity.Environment,
 		Before: raw(kept.change.Before), After: raw(kept.change.After),
+		JSONBefore: kept.change.JSONBefore, JSONAfter: kept.change.JSONAfter,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("writing the record of attempt %d: %w", kept.attempt, err) // unreachable: all of it is JSON
@@ -163,7 +169,7 @@ func read(plain providers.Value) (*record, error) {
 	if err != nil {
 		return nil, err
 	}
-	change := rotation.Change{Before: values(w.Before), After: values(w.After)}
+	change := rotation.Change{Before: values(w.Before), After: values(w.After), JSONBefore: w.JSONBefore, JSONAfter: w.JSONAfter}
 	change.Keys = slices.Sorted(maps.Keys(change.After))
 	return &record{
 		attempt: w.Attempt, from: w.From, store: w.Store, ref: ref, plan: w.Plan, change: change,

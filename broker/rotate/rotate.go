@@ -29,10 +29,10 @@ type Place struct {
 
 // Places finds documents.
 type Places interface {
-	// Place finds a path as a claim of the namespace would have it found. An error
-	// that is a *Refusal names the field, and lasts until somebody changes
-	// something.
-	Place(ctx context.Context, namespace, field, path string) (Place, error)
+	// Place finds a path as a claim of the namespace would have it found, in the
+	// store that ref names; nil: in the environment's first. An error that is a
+	// *Refusal names the field, and lasts until somebody changes something.
+	Place(ctx context.Context, namespace string, ref *v1alpha1.StoreRef, field, path string) (Place, error)
 }
 
 // Store is all stores. Errors wrap those of package providers.

@@ -2,15 +2,12 @@ package rotate
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/privyseal/privyseal/broker/v1alpha1"
 	"github.com/privyseal/privyseal/rotation"
-	"github.com/privyseal/privyseal/rotation/generate"
 	"github.com/privyseal/privyseal/rotation/schedule"
 )
 
@@ -18,7 +15,8 @@ import (
 type setup struct {
 	plan       rotation.Plan
 	schedule   schedule.Plan
-	generators map[string]generate.Spec // by the document's key
+	generators map[string]generator // by the document's key
+	users      rotation.Users
 }
 
 // parse checks a spec, as the rules of the CRD do and beyond them. Errors name the
@@ -32,8 +30,8 @@ func parse(spec v1alpha1.SecretRotationSpec) (setup, error) {
 		return setup{}, fmt.Errorf("spec.%w", err)
 	}
 	plan := rotation.Plan{Strategy: rotation.Strategy(spec.Strategy), OnFailure: rotation.OnFailure(spec.OnFailure)}
-	if spec.Strategy != "" && spec.Strategy != v1alpha1.RotationReplace {
-		return setup{}, fmt.Errorf("spec.strategy %.64q: want %s", spec.Strategy, v1alpha1.RotationReplace)
+	if d := spec.DropPreviousAfter; d != nil {
+		plan.DropPreviousAfter = max(d.Duration, time.Nanosecond) // 0 is given, and too short
 	}
 	if verify := spec.Verify; verify != nil {
 		if verify.Consumers != v1alpha1.ConsumersReady {
@@ -47,8 +45,30 @@ func parse(spec v1alpha1.SecretRotationSpec) (setup, error) {
 	if err := plan.Check(); err != nil {
 		return setup{}, fmt.Errorf("spec.%w", err)
 	}
-	generators, err := generatorsOf(spec.Generate)
-	return setup{plan: plan, schedule: timing, generators: generators}, err
+	asked := setup{plan: plan, schedule: timing}
+	if asked.generators, err = generatorsOf(spec.Generate); err != nil {
+		return setup{}, err
+	}
+	if asked.users, err = usersOf(spec); err != nil {
+		return setup{}, err
+	}
+	return asked, asked.checkKeys()
+}
+
+// usersOf are the two of strategy AlternateUsers, and of no other.
+func usersOf(spec v1alpha1.SecretRotationSpec) (rotation.Users, error) {
+	given, wanted := spec.Users, spec.Strategy == v1alpha1.RotationAlternateUsers
+	switch {
+	case given == nil && wanted:
+		return rotation.Users{}, fmt.Errorf("spec.users: strategy %s needs them: the key that has the user's name, and two names", v1alpha1.RotationAlternateUsers)
+	case given == nil:
+		return rotation.Users{}, nil
+	case !wanted:
+		return rotation.Users{}, fmt.Errorf("spec.users: they are for strategy %s; leave them out", v1alpha1.RotationAlternateUsers)
+	case len(given.Names) != 2 || given.Names[0] == "" || given.Names[1] == "" || given.Names[0] == given.Names[1]:
+		return rotation.Users{}, fmt.Errorf("spec.users.names: want two different names")
+	}
+	return rotation.Users{Key: given.Key, Names: [2]string(given.Names)}, nil
 }
 
 func durationOf(d *metav1.Duration) time.Duration {
@@ -56,52 +76,4 @@ func durationOf(d *metav1.Duration) time.Duration {
 		return 0
 	}
 	return d.Duration
-}
-
-// maxKey is the longest key that a rotation can be of.
-const maxKey = 253
-
-func generatorsOf(specs map[string]v1alpha1.Generator) (map[string]generate.Spec, error) {
-	if len(specs) == 0 {
-		return nil, fmt.Errorf("spec.generate: give at least one key, and how its value is made")
-	}
-	generators := make(map[string]generate.Spec, len(specs))
-	for _, key := range slices.Sorted(maps.Keys(specs)) {
-		if key == "" || len(key) > maxKey {
-			return nil, fmt.Errorf("spec.generate[%.64q]: a key has 1 to %d characters", key, maxKey)
-		}
-		made := generatorOf(specs[key])
-		if err := made.Check(fmt.Sprintf("spec.generate[%s]", key)); err != nil {
-			return nil, err
-		}
-		generators[key] = made
-	}
-	return generators, nil
-}
-
-func generatorOf(given v1alpha1.Generator) generate.Spec {
-	made := generate.Spec{Hex: bytesOf(given.Hex), Base64: bytesOf(given.Base64)}
-	if given.UUID != nil {
-		made.UUID = &generate.UUID{}
-	}
-	if password := given.Password; password != nil {
-		made.Password = &generate.Password{
-			Length: int(password.Length), Symbols: password.Symbols, Exclude: password.Exclude,
-			Without: password.Without, Policy: password.Policy,
-		}
-		if len(password.Minimum) > 0 {
-			made.Password.Minimum = make(map[string]int, len(password.Minimum))
-			for class, least := range password.Minimum {
-				made.Password.Minimum[class] = int(least)
-			}
-		}
-	}
-	return made
-}
-
-func bytesOf(given *v1alpha1.BytesGenerator) *generate.Bytes {
-	if given == nil {
-		return nil
-	}
-	return &generate.Bytes{Length: int(given.Length)}
 }

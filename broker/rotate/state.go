@@ -20,6 +20,9 @@ func stateOf(status v1alpha1.SecretRotationStatus) rotation.State {
 	if status.Since != nil {
 		state.Since = status.Since.Time
 	}
+	if kept := status.Previous; kept != nil {
+		state.Kept, state.KeptSince, state.Dropping = kept.Version, kept.Since.Time, kept.Dropping
+	}
 	return state
 }
 

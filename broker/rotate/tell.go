@@ -59,6 +59,7 @@ func (l *look) after(next rotation.State) v1alpha1.SecretRotationStatus {
 		status.NextRotation = timeOf(coming.Begins)
 	}
 	put(next, &status)
+	l.putPrevious(next, &status)
 	if next.Phase.Ended() && !l.state.Phase.Ended() {
 		ended(next, now, &status)
 	}
@@ -70,17 +71,19 @@ func (l *look) after(next rotation.State) v1alpha1.SecretRotationStatus {
 // waiting is the status of a state in which something is waited for.
 func (l *look) waiting(action rotation.Action, problem string) v1alpha1.SecretRotationStatus {
 	status := l.common()
-	if l.state.Phase.Ended() {
-		return status
-	}
+	problem = cmp.Or(problem, textOf(l.unread))
 	is, reason, message := outcome(l.state)
+	switch {
+	case l.state.Phase.Ended() && (!l.state.Dropping || problem == ""):
+		return status
+	case l.state.Dropping:
+		message += "; nothing begins before the values before are dropped"
+	}
 	if is == metav1.ConditionUnknown && action.Do == rotation.Wait && action.Why != "" {
 		message += ": " + action.Why
 	}
 	if problem != "" {
 		message += "; " + problem
-	} else if l.unread != nil {
-		message += "; " + l.unread.Error()
 	}
 	if l.state.Phase == rotation.Halted {
 		message += orders(l)
@@ -141,6 +144,10 @@ func (r *Reconciler) announceMissed(l *look) {
 
 // announce tells people of a new state, and counts how rotations end.
 func (r *Reconciler) announce(l *look, next rotation.State) {
+	if l.state.Dropping && !next.Dropping && len(l.left) > 0 {
+		r.config.Events.Eventf(l.of, nil, corev1.EventTypeWarning, "PreviousLeft", "Rotate",
+			"%s stay in the store: somebody wrote to them, or version %d, which would tell, is there no more", few(l.left), l.state.Kept)
+	}
 	if next.Phase == l.state.Phase {
 		return
 	}

@@ -65,7 +65,8 @@ type SecretClaimSpec struct {
 
 	// Restart says whether workloads whose pods hold an old value are
 	// restarted. Auto (the default) restarts them, one rollout for one change;
-	// Never leaves them, and shows them as stale.
+	// Never leaves them, and shows them as stale. A key of the Secret that ends in
+	// _previous, where a rotation leaves the value before, restarts nobody.
 	//
 	// +optional
 	Restart RestartPolicy `json:"restart,omitempty"`

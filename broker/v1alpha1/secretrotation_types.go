@@ -26,13 +26,21 @@ type SecretRotation struct {
 }
 
 // SecretRotationSpec is what is to be rotated, and when.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.users) == (has(self.strategy) && self.strategy == 'AlternateUsers')",message="users is for strategy AlternateUsers, which needs it"
+// +kubebuilder:validation:XValidation:rule="!has(self.dropPreviousAfter) || (has(self.strategy) && self.strategy == 'Overlap')",message="dropPreviousAfter is for strategy Overlap: leave it out"
 type SecretRotationSpec struct {
+	// StoreRef names the ClusterSecretStore that has the document, one of those
+	// that the namespace's environment lists. Default: the environment's first.
+	//
+	// +optional
+	StoreRef *StoreRef `json:"storeRef,omitempty"`
+
 	// Path of the document, found and allowed as that of a SecretClaim in the
 	// same namespace: "db" is relative to the environment's root, "/kv/shared/ca"
-	// starts at the store's root. The store is the environment's first. It has to
-	// lie in a key-value engine of version 2, in which the namespace's login may
-	// create, update and read it. One path has one rotation: of several the one
-	// that was made first.
+	// starts at the store's root. It has to lie in a key-value engine of version
+	// 2, in which the namespace's login may create, update and read it. One path
+	// has one rotation: of several the one that was made first.
 	//
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=512
@@ -77,18 +85,46 @@ type SecretRotationSpec struct {
 	Suspend bool `json:"suspend,omitempty"`
 
 	// Generate says how the new values are made, by the key of the document that
-	// they are for. Other keys stay as they are.
+	// they are for. Other keys stay as they are. All that is made for a run is one
+	// change: it is written, and taken back, together. No two values, nor those
+	// before, may have the same key.
 	//
 	// +kubebuilder:validation:MinProperties=1
 	// +kubebuilder:validation:MaxProperties=16
 	// +kubebuilder:validation:XValidation:rule="self.all(key, size(key) > 0 && size(key) <= 253)",message="a key has 1 to 253 characters"
+	// +kubebuilder:validation:XValidation:rule="self.all(key, !key.endsWith('_previous'))",message="a key does not end in _previous: what is under such a name is a value before, for which no pod is restarted"
 	Generate map[string]Generator `json:"generate"`
 
-	// Strategy says how the new value comes in beside the old one. Replace, the
-	// default and only one: it takes the old one's place.
+	// Strategy says how the new value comes in beside the old one.
+	//
+	// Replace, the default: it takes the old one's place. Who uses the old one fails
+	// until its pod is replaced, where the system takes but one.
+	//
+	// Overlap: the old one stays in the store beside it, as <key>_previous, until the
+	// next rotation or dropPreviousAfter. Nobody fails if the system takes both. That
+	// a key that ends in _previous changes, comes or goes restarts no pod.
+	//
+	// AlternateUsers: the system has two users, and the one who is not in use gets
+	// the new value. Nobody fails.
 	//
 	// +optional
 	Strategy RotationStrategy `json:"strategy,omitempty"`
+
+	// Users are the two of strategy AlternateUsers, which needs them.
+	//
+	// +optional
+	Users *RotationUsers `json:"users,omitempty"`
+
+	// DropPreviousAfter is how long after a rotation that went well the values
+	// before are taken out of the store, from 1m to 8784h; with strategy Overlap
+	// alone. That restarts no pod. Values that somebody else wrote there meanwhile
+	// stay. Default: they stay until the next rotation.
+	//
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1m') && duration(self) <= duration('8784h')",message="want from 1m to 8784h"
+	// +kubebuilder:validation:MaxLength=32
+	// +optional
+	DropPreviousAfter *metav1.Duration `json:"dropPreviousAfter,omitempty"`
 
 	// Verify says what has to be before a rotation went well. Default: that the
 	// Secrets of all claims on the path have the new values.
@@ -105,9 +141,10 @@ type SecretRotationSpec struct {
 	OnFailure RotationFailure `json:"onFailure,omitempty"`
 }
 
-// Generator makes one value. Give exactly one of its fields.
+// Generator makes one value, or a key and what belongs to it. Give exactly one of
+// its fields.
 //
-// +kubebuilder:validation:XValidation:rule="[has(self.password), has(self.hex), has(self.base64), has(self.uuid)].filter(given, given).size() == 1",message="give exactly one of password, hex, base64 and uuid"
+// +kubebuilder:validation:XValidation:rule="[has(self.password), has(self.hex), has(self.base64), has(self.uuid), has(self.rsa), has(self.ecdsa), has(self.ed25519), has(self.ssh), has(self.x509)].filter(given, given).size() == 1",message="give exactly one of password, hex, base64, uuid, rsa, ecdsa, ed25519, ssh and x509"
 type Generator struct {
 	// Password of single characters.
 	//
@@ -128,6 +165,32 @@ type Generator struct {
 	//
 	// +optional
 	UUID *UUIDGenerator `json:"uuid,omitempty"`
+
+	// RSA is a private key, PKCS#8 in PEM.
+	//
+	// +optional
+	RSA *RSAGenerator `json:"rsa,omitempty"`
+
+	// ECDSA is a private key, PKCS#8 in PEM.
+	//
+	// +optional
+	ECDSA *ECDSAGenerator `json:"ecdsa,omitempty"`
+
+	// Ed25519 is a private key, PKCS#8 in PEM: ed25519: {}.
+	//
+	// +optional
+	Ed25519 *Ed25519Generator `json:"ed25519,omitempty"`
+
+	// SSH is a private key as OpenSSH has it: ssh: {}.
+	//
+	// +optional
+	SSH *SSHGenerator `json:"ssh,omitempty"`
+
+	// X509 is the private key, PKCS#8 in PEM, of a certificate that it signs
+	// itself: for those who pin the certificate, as there is no authority behind it.
+	//
+	// +optional
+	X509 *X509Generator `json:"x509,omitempty"`
 }
 
 // PasswordGenerator makes a text of letters and digits, with at least one of each
@@ -191,13 +254,168 @@ type BytesGenerator struct {
 // UUIDGenerator makes UUIDs of version 4 (RFC 9562).
 type UUIDGenerator struct{}
 
+// RSAGenerator makes RSA keys.
+type RSAGenerator struct {
+	// Bits of the key. Default: 3072.
+	//
+	// +kubebuilder:validation:Enum=2048;3072;4096
+	// +optional
+	Bits int32 `json:"bits,omitempty"`
+
+	// PublicKey is the key of the document that gets the public key, PKIX in PEM.
+	// Default: it is kept nowhere.
+	//
+	// +kubebuilder:validation:MaxLength=253
+	// +optional
+	PublicKey string `json:"publicKey,omitempty"`
+}
+
+// ECDSAGenerator makes keys on the curves of NIST.
+type ECDSAGenerator struct {
+	// Curve of the key. Default: P-256.
+	//
+	// +kubebuilder:validation:Enum=P-256;P-384;P-521
+	// +optional
+	Curve string `json:"curve,omitempty"`
+
+	// PublicKey is the key of the document that gets the public key, PKIX in PEM.
+	// Default: it is kept nowhere.
+	//
+	// +kubebuilder:validation:MaxLength=253
+	// +optional
+	PublicKey string `json:"publicKey,omitempty"`
+}
+
+// Ed25519Generator makes Ed25519 keys (RFC 8032).
+type Ed25519Generator struct {
+	// PublicKey is the key of the document that gets the public key, PKIX in PEM.
+	// Default: it is kept nowhere.
+	//
+	// +kubebuilder:validation:MaxLength=253
+	// +optional
+	PublicKey string `json:"publicKey,omitempty"`
+}
+
+// KeyType is an algorithm of keys.
+//
+// +kubebuilder:validation:Enum=ed25519;ecdsa;rsa
+type KeyType string
+
+// SSHGenerator makes keys for SSH.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.bits) || (has(self.type) && self.type == 'rsa')",message="bits is for type rsa: leave it out"
+type SSHGenerator struct {
+	// Type of the key. Default: ed25519; ecdsa is on P-256.
+	//
+	// +optional
+	Type KeyType `json:"type,omitempty"`
+
+	// Bits of a key of type rsa. Default: 3072.
+	//
+	// +kubebuilder:validation:Enum=2048;3072;4096
+	// +optional
+	Bits int32 `json:"bits,omitempty"`
+
+	// Comment on the key, in printable ASCII. Default: none.
+	//
+	// +kubebuilder:validation:MaxLength=253
+	// +optional
+	Comment string `json:"comment,omitempty"`
+
+	// PublicKey is the key of the document that gets the line for authorized_keys.
+	// Default: it is kept nowhere.
+	//
+	// +kubebuilder:validation:MaxLength=253
+	// +optional
+	PublicKey string `json:"publicKey,omitempty"`
+}
+
+// X509Generator makes keys with certificates, for servers and clients, that each
+// signs itself.
+//
+// +kubebuilder:validation:XValidation:rule="(has(self.dnsNames) && self.dnsNames.size() > 0) || (has(self.ipAddresses) && self.ipAddresses.size() > 0)",message="give a name in dnsNames, or an address in ipAddresses; clients look at those alone"
+type X509Generator struct {
+	// Certificate is the key of the document that gets the certificate, in PEM.
+	//
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Certificate string `json:"certificate"`
+
+	// CommonName of the subject, in printable ASCII. Default: the first name.
+	//
+	// +kubebuilder:validation:MaxLength=64
+	// +optional
+	CommonName string `json:"commonName,omitempty"`
+
+	// DNSNames that the certificate is for, in lower case: db.pay.svc, *.pay.svc.
+	//
+	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=253
+	// +listType=atomic
+	// +optional
+	DNSNames []string `json:"dnsNames,omitempty"`
+
+	// IPAddresses that the certificate is for: 10.0.0.1, fd00::1.
+	//
+	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=64
+	// +listType=atomic
+	// +optional
+	IPAddresses []string `json:"ipAddresses,omitempty"`
+
+	// Validity of the certificate, from 1h to 87600h. It has to be longer than any
+	// time between two runs, or the certificate would expire before the next one
+	// is made; twice as long leaves time for a run that fails. Default: 2160h.
+	//
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1h') && duration(self) <= duration('87600h')",message="want from 1h to 87600h"
+	// +kubebuilder:validation:MaxLength=32
+	// +optional
+	Validity *metav1.Duration `json:"validity,omitempty"`
+
+	// KeyType of the key. Default: ecdsa, on P-256; rsa has 3072 bits.
+	//
+	// +optional
+	KeyType KeyType `json:"keyType,omitempty"`
+}
+
 // RotationStrategy says how the new value comes in beside the old one.
 //
-// +kubebuilder:validation:Enum=Replace
+// +kubebuilder:validation:Enum=Replace;Overlap;AlternateUsers
 type RotationStrategy string
 
-// RotationReplace: the new value takes the old one's place.
-const RotationReplace RotationStrategy = "Replace"
+// The strategies.
+const (
+	// RotationReplace: the new value takes the old one's place.
+	RotationReplace RotationStrategy = "Replace"
+	// RotationOverlap: the old value stays beside it, as <key>_previous.
+	RotationOverlap RotationStrategy = "Overlap"
+	// RotationAlternateUsers: the user who is not in use gets the new value.
+	RotationAlternateUsers RotationStrategy = "AlternateUsers"
+)
+
+// RotationUsers are two users of a system, who take turns.
+type RotationUsers struct {
+	// Key of the document that has the name of the user who is in use. Each
+	// rotation writes the other's there.
+	//
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Key string `json:"key"`
+
+	// Names of the two. The document has to have one of them before the first
+	// rotation.
+	//
+	// +kubebuilder:validation:MinItems=2
+	// +kubebuilder:validation:MaxItems=2
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self.size() != 2 || self[0] != self[1]",message="want two different names"
+	// +listType=atomic
+	Names []string `json:"names"`
+}
 
 // RotationVerify says what has to be before a rotation went well.
 type RotationVerify struct {
@@ -337,6 +555,12 @@ type SecretRotationStatus struct {
 	// +optional
 	NextRotation *metav1.Time `json:"nextRotation,omitempty"`
 
+	// Previous is where the last rotation that went well left values before, while
+	// they may still be dropped.
+	//
+	// +optional
+	Previous *RotationPrevious `json:"previous,omitempty"`
+
 	// History of what ended, the newest first.
 	//
 	// +kubebuilder:validation:MaxItems=10
@@ -379,6 +603,28 @@ type RotationRun struct {
 	ID string `json:"id"`
 	// At is the instant.
 	At metav1.Time `json:"at"`
+}
+
+// RotationPrevious are values before that a rotation left in the store.
+type RotationPrevious struct {
+	// Path of the document.
+	//
+	// +kubebuilder:validation:MaxLength=512
+	Path string `json:"path"`
+	// Version of the document that has them.
+	Version int64 `json:"version"`
+	// Since when it has.
+	Since metav1.MicroTime `json:"since"`
+	// Keys that they are under.
+	//
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MaxLength=253
+	// +listType=atomic
+	Keys []string `json:"keys"`
+	// Dropping: they are being dropped, and no run begins before they are.
+	//
+	// +optional
+	Dropping bool `json:"dropping,omitempty"`
 }
 
 // RotationHistory is a rotation that ended.

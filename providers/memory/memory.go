@@ -40,6 +40,7 @@ type history struct {
 
 type version struct {
 	values  map[string][]byte
+	json    map[string]bool
 	deleted bool
 }
 
@@ -52,14 +53,17 @@ var (
 // Set writes the next version of a document and returns its number. A string
 // or []byte is kept as it is, anything else as its JSON; what has none panics.
 func (s *Store) Set(ref providers.Ref, values map[string]any) int64 {
-	kept := make(map[string][]byte, len(values))
+	next := version{values: make(map[string][]byte, len(values)), json: map[string]bool{}}
 	for key, value := range values {
-		kept[key] = encode(value)
+		next.values[key] = encode(value)
+		if !isText(value) {
+			next.json[key] = true
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h := s.history(ref)
-	h.versions = append(h.versions, version{values: kept})
+	h.versions = append(h.versions, next)
 	return int64(len(h.versions))
 }
 
@@ -144,7 +148,7 @@ func (s *Store) read(ctx context.Context, request providers.Request) (providers.
 	if wanted.deleted {
 		return providers.Document{}, providers.ErrDeleted
 	}
-	document := providers.Document{Values: make(map[string]providers.Value, len(wanted.values)), Version: number}
+	document := providers.Document{Values: make(map[string]providers.Value, len(wanted.values)), JSON: maps.Clone(wanted.json), Version: number}
 	for key, value := range wanted.values {
 		document.Values[key] = providers.NewValue(bytes.Clone(value))
 	}
@@ -174,8 +178,8 @@ func (s *Store) write(ctx context.Context, change providers.Change) (int64, erro
 	case ok:
 		h = known
 	}
-	for _, value := range change.Values {
-		if !utf8.Valid(value.Bytes()) {
+	for key, value := range change.Values {
+		if !utf8.Valid(value.Bytes()) || change.JSON[key] && !json.Valid(value.Bytes()) {
 			return 0, providers.ErrInvalid
 		}
 	}
@@ -185,15 +189,20 @@ func (s *Store) write(ctx context.Context, change providers.Change) (int64, erro
 	case int64(len(h.versions)) != change.From:
 		return 0, providers.ErrConflict
 	}
-	next := version{values: map[string][]byte{}}
+	next := version{values: map[string][]byte{}, json: map[string]bool{}}
 	if last := len(h.versions) - 1; last >= 0 && !h.versions[last].deleted {
 		maps.Copy(next.values, h.versions[last].values)
+		maps.Copy(next.json, h.versions[last].json)
 	}
 	for _, key := range change.Remove {
 		delete(next.values, key)
+		delete(next.json, key)
 	}
 	for key, value := range change.Values {
 		next.values[key] = bytes.Clone(value.Bytes())
+		if delete(next.json, key); change.JSON[key] {
+			next.json[key] = true
+		}
 	}
 	h = s.history(change.Ref)
 	h.versions = append(h.versions, next)
@@ -227,6 +236,14 @@ func (s *Store) history(ref providers.Ref) *history {
 		s.documents[ref] = h
 	}
 	return h
+}
+
+func isText(value any) bool {
+	switch value.(type) {
+	case string, []byte:
+		return true
+	}
+	return false
 }
 
 func encode(value any) []byte {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"testing"
 
@@ -71,16 +73,45 @@ func writesChanges(t *testing.T, h Harness) {
 	delete(want, "old")
 	want["password"], want["password_previous"], want["empty"] = secret("th\"ird\\ \x7f é"), secret("second"), ""
 	mustHold(t, mustRead(t, h, providers.Request{Ref: ref}), want)
+	mustHoldJSON(t, h, ref, "list", "number")
+	writesJSON(t, h, ref, before)
 
 	if h.SoftDelete == nil {
 		return
 	}
 	h.SoftDelete(t, ref)
 	mustNotWrite(t, h, providers.Change{Ref: ref, Values: change.Values}, providers.ErrConflict)
-	if version := mustWrite(t, h, providers.Change{Ref: ref, From: 3, Values: values(map[string]string{"password": secret("fourth")})}); version != 4 {
-		t.Errorf("the fourth version is number %d", version)
+	if version := mustWrite(t, h, providers.Change{Ref: ref, From: 5, Values: values(map[string]string{"password": secret("fourth")})}); version != 6 {
+		t.Errorf("the sixth version is number %d", version)
 	}
 	mustHold(t, mustRead(t, h, providers.Request{Ref: ref}), map[string]string{"password": secret("fourth")})
+}
+
+// writesJSON takes what is no string away and puts it back as it was read.
+func writesJSON(t *testing.T, h Harness, ref providers.Ref, before providers.Document) {
+	t.Helper()
+	asText := providers.Change{Ref: ref, From: 3, Values: values(map[string]string{"number": "2.50", "list": "none"})}
+	mustWrite(t, h, asText)
+	mustHoldJSON(t, h, ref)
+	mustNotWrite(t, h, providers.Change{Ref: ref, From: 4, JSON: map[string]bool{"number": true}, Values: values(map[string]string{"number": secret("x")})}, providers.ErrInvalid)
+	back := providers.Change{Ref: ref, From: 4, JSON: before.JSON,
+		Values: map[string]providers.Value{"number": before.Values["number"], "list": before.Values["list"]}}
+	mustWrite(t, h, back)
+	mustHoldJSON(t, h, ref, "list", "number")
+	after := mustRead(t, h, providers.Request{Ref: ref})
+	for key, value := range back.Values {
+		if !after.Values[key].Equal(value) {
+			t.Errorf("%s is another than it was read", key)
+		}
+	}
+}
+
+// mustHoldJSON wants these keys, sorted, to be no strings in the store.
+func mustHoldJSON(t *testing.T, h Harness, ref providers.Ref, keys ...string) {
+	t.Helper()
+	if is := slices.Sorted(maps.Keys(mustRead(t, h, providers.Request{Ref: ref}).JSON)); !slices.Equal(is, keys) {
+		t.Errorf("%v are no strings, want %v", is, keys)
+	}
 }
 
 func writesOneOfMany(t *testing.T, h Harness) {

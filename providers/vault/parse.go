@@ -112,6 +112,12 @@ func newDocument(raw map[string]json.RawMessage, version int64) (providers.Docum
 			return providers.Document{}, errShape
 		}
 		document.Values[key] = value
+		if !isText(encoded) {
+			if document.JSON == nil {
+				document.JSON = map[string]bool{}
+			}
+			document.JSON[key] = true
+		}
 	}
 	return document, nil
 }
@@ -120,7 +126,7 @@ func newDocument(raw map[string]json.RawMessage, version int64) (providers.Docum
 // order, and its numbers digit for digit, so that the same value has the same
 // bytes each time that it is read.
 func newValue(encoded json.RawMessage) (providers.Value, error) {
-	if bytes.HasPrefix(encoded, []byte(`"`)) {
+	if isText(encoded) {
 		var s text
 		err := json.Unmarshal(encoded, &s)
 		return providers.NewValue(s), err
@@ -139,6 +145,8 @@ func newValue(encoded json.RawMessage) (providers.Value, error) {
 	}
 	return providers.NewValue(bytes.TrimSuffix(out.Bytes(), []byte("\n"))), nil
 }
+
+func isText(encoded json.RawMessage) bool { return bytes.HasPrefix(encoded, []byte(`"`)) }
 
 // text is a JSON string that is decoded into bytes, which can be cleared,
 // without a string on the way, which cannot.

@@ -38,6 +38,9 @@ func checkChange(change providers.Change) error {
 		return fault(providers.ErrInvalid, 0, "a version is never negative")
 	}
 	for key, value := range change.Values {
+		if change.JSON[key] && !json.Valid(value.Bytes()) {
+			return fault(providers.ErrInvalid, 0, fmt.Sprintf("the value of %q is no JSON", key))
+		}
 		if !utf8.Valid(value.Bytes()) {
 			return fault(providers.ErrInvalid, 0, fmt.Sprintf("the value of %q is no text in UTF-8, and the engine keeps nothing else: encode it", key))
 		}
@@ -86,6 +89,10 @@ func (v *Vault) changed(ctx context.Context, at request, change providers.Change
 		delete(raw, key)
 	}
 	for key, value := range change.Values {
+		if change.JSON[key] {
+			raw[key] = bytes.Clone(value.Bytes())
+			continue
+		}
 		encoded, err := json.Marshal(text(value.Bytes()))
 		if err != nil {
 			return nil, fault(providers.ErrInvalid, 0, "a value cannot be written as JSON") // unreachable: it is text

@@ -76,7 +76,7 @@ func TestKeysAreRead(t *testing.T) {
 }
 
 func TestAnSSHKeyIsTheOneOfItsLine(t *testing.T) {
-	for _, spec := range []generate.SSH{{}, {Type: "ecdsa", Comment: "backup of db"}, {Type: "rsa"}} {
+	for _, spec := range []generate.SSH{{}, {Type: "ecdsa", Comment: "backup of db"}, {Type: "rsa", Bits: 2048}} {
 		made, err := generate.Spec{SSH: &spec}.Generate(nil, now)
 		if err != nil {
 			t.Fatal(err)
@@ -93,7 +93,7 @@ func TestAnSSHKeyIsTheOneOfItsLine(t *testing.T) {
 }
 
 func TestACertificateIsGoodForItsNamesAndItsTime(t *testing.T) {
-	spec := generate.Spec{X509: &generate.X509{DNSNames: []string{"db.pay.svc", "*.db.pay.svc"}, IPAddresses: []string{"10.0.0.1", "fd00::1"}, TTL: 24 * time.Hour}}
+	spec := generate.Spec{X509: &generate.X509{DNSNames: []string{"db.pay.svc", "*.db.pay.svc"}, IPAddresses: []string{"10.0.0.1", "fd00::1"}, Validity: 24 * time.Hour}}
 	made, err := spec.Generate(nil, now)
 	if err != nil {
 		t.Fatal(err)
@@ -136,14 +136,16 @@ func TestBadGeneratorsAreRefusedByTheirField(t *testing.T) {
 		"a short key":      {generate.Spec{RSA: &generate.RSA{Bits: 1024}}, "generate.rsa.bits 1024"},
 		"another curve":    {generate.Spec{ECDSA: &generate.ECDSA{Curve: "P-224"}}, `generate.ecdsa.curve "P-224"`},
 		"an old type":      {generate.Spec{SSH: &generate.SSH{Type: "dsa"}}, `generate.ssh.type "dsa"`},
+		"bits of a curve":  {generate.Spec{SSH: &generate.SSH{Bits: 4096}}, "generate.ssh.bits 4096"},
+		"few bits of SSH":  {generate.Spec{SSH: &generate.SSH{Type: "rsa", Bits: 1024}}, "generate.ssh.bits 1024"},
 		"a second line":    {generate.Spec{SSH: &generate.SSH{Comment: "a\nssh-ed25519 AAAA"}}, "generate.ssh.comment"},
 		"no name":          {generate.Spec{X509: &generate.X509{CommonName: "db"}}, "generate.x509.dnsNames"},
 		"a bad name":       {generate.Spec{X509: &generate.X509{DNSNames: []string{"db", "-db"}}}, "generate.x509.dnsNames[1]"},
 		"a bad address":    {generate.Spec{X509: &generate.X509{IPAddresses: []string{"10.0.0"}}}, "generate.x509.ipAddresses[0]"},
 		"a zone":           {generate.Spec{X509: &generate.X509{IPAddresses: []string{"fe80::1%eth0"}}}, "generate.x509.ipAddresses[0]"},
-		"a short time":     {generate.Spec{X509: &generate.X509{DNSNames: named, TTL: time.Minute}}, "generate.x509.ttl"},
-		"a long time":      {generate.Spec{X509: &generate.X509{DNSNames: named, TTL: 1 << 62}}, "generate.x509.ttl"},
-		"no algorithm":     {generate.Spec{X509: &generate.X509{DNSNames: named, Algorithm: "dsa"}}, "generate.x509.algorithm"},
+		"a short time":     {generate.Spec{X509: &generate.X509{DNSNames: named, Validity: time.Minute}}, "generate.x509.validity"},
+		"a long time":      {generate.Spec{X509: &generate.X509{DNSNames: named, Validity: 1 << 62}}, "generate.x509.validity"},
+		"no algorithm":     {generate.Spec{X509: &generate.X509{DNSNames: named, KeyType: "dsa"}}, "generate.x509.keyType"},
 		"a subject's code": {generate.Spec{X509: &generate.X509{DNSNames: named, CommonName: "db\x00"}}, "generate.x509.commonName"},
 	} {
 		err := row.spec.Check("generate")

@@ -15,10 +15,10 @@ import (
 )
 
 const (
-	defaultTTL = 90 * 24 * time.Hour
-	minTTL     = time.Hour
-	maxTTL     = 10 * 365 * 24 * time.Hour
-	maxNames   = 32
+	defaultValidity = 90 * 24 * time.Hour
+	minValidity     = time.Hour
+	maxValidity     = 10 * 365 * 24 * time.Hour
+	maxNames        = 32
 	// maxCommonName is of RFC 5280, appendix A.1.
 	maxCommonName = 64
 	// slack is for clocks that are behind ours.
@@ -39,24 +39,24 @@ type X509 struct {
 	DNSNames    []string
 	IPAddresses []string
 
-	// TTL is how long it is valid, from an hour to ten years; 0 is 90 days.
-	TTL time.Duration
+	// Validity is how long it is valid, from an hour to ten years; 0 is 90 days.
+	Validity time.Duration
 
-	// Algorithm of the key is ecdsa (P-256), ed25519 or rsa (3072 bits); "" is
-	// ecdsa.
-	Algorithm string
+	// KeyType is ecdsa (P-256), ed25519 or rsa (3072 bits); "" is ecdsa.
+	KeyType string
 }
 
-func (x *X509) maker() keyMaker { return algorithm(cmp.Or(x.Algorithm, "ecdsa")) }
+func (x *X509) maker() keyMaker { return algorithm(cmp.Or(x.KeyType, "ecdsa")) }
 
-func (x *X509) ttl() time.Duration { return cmp.Or(x.TTL, defaultTTL) }
+// Lasts is how long its certificates are valid.
+func (x *X509) Lasts() time.Duration { return cmp.Or(x.Validity, defaultValidity) }
 
 func (x *X509) check(field string) error {
 	switch {
 	case x.maker() == nil:
-		return fmt.Errorf("%s.algorithm %q: %w: want ecdsa, ed25519 or rsa", field, x.Algorithm, ErrSpec)
-	case x.ttl() < minTTL || x.ttl() > maxTTL:
-		return fmt.Errorf("%s.ttl %s: %w: want from %s to %s", field, x.TTL, ErrSpec, minTTL, maxTTL)
+		return fmt.Errorf("%s.keyType %.64q: %w: want ecdsa, ed25519 or rsa", field, x.KeyType, ErrSpec)
+	case x.Lasts() < minValidity || x.Lasts() > maxValidity:
+		return fmt.Errorf("%s.validity %s: %w: want from %s to %s", field, x.Validity, ErrSpec, minValidity, maxValidity)
 	case len(x.CommonName) > maxCommonName || !printed(x.CommonName):
 		return fmt.Errorf("%s.commonName: %w: want at most %d printable ASCII characters", field, ErrSpec, maxCommonName)
 	case len(x.DNSNames)+len(x.IPAddresses) == 0:
@@ -111,7 +111,7 @@ func (x *X509) template(from source) (*x509.Certificate, error) {
 		Subject:               pkix.Name{CommonName: x.CommonName},
 		DNSNames:              x.DNSNames,
 		NotBefore:             from.now.Add(-slack),
-		NotAfter:              from.now.Add(x.ttl()),
+		NotAfter:              from.now.Add(x.Lasts()),
 		KeyUsage:              x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		BasicConstraintsValid: true,

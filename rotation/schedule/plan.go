@@ -49,6 +49,27 @@ func Parse(spec Spec) (Plan, error) {
 	return Plan{cron: cron, jitter: spec.Jitter, deadline: spec.StartingDeadline}, nil
 }
 
+// So far ahead is looked for the longest time between two runs.
+const (
+	runsAhead  = 1000
+	yearsAhead = 20
+)
+
+// Longest is the longest time from one run to the next, as far as the next thousand
+// after an instant show, or twenty years, and its delay. Windows may make it longer.
+func (p Plan) Longest(after time.Time) time.Duration {
+	var longest time.Duration
+	last, fires := p.cron.Next(after)
+	for range runsAhead {
+		next, again := p.cron.Next(last.At)
+		if !fires || !again || longest > 0 && next.At.After(after.AddDate(yearsAhead, 0, 0)) {
+			break
+		}
+		longest, last = max(longest, next.At.Sub(last.At)), next
+	}
+	return longest + p.jitter
+}
+
 // Windows are the times in which runs may begin.
 type Windows interface {
 	// Opens is the first instant, from the one given on, at which they may.

@@ -206,3 +206,21 @@ func TestBadSchedulesAreRefusedByTheirField(t *testing.T) {
 		}
 	}
 }
+
+func TestTheLongestTimeBetweenTwoRunsIsFound(t *testing.T) {
+	const day = 24 * time.Hour
+	for text, want := range map[string]time.Duration{
+		"0 3 * * *":   day,
+		"0 3 * * MON": 7 * day,
+		"0 3 1 * *":   31 * day,
+		"0 3 1 1 *":   366 * day,
+		"0 3 29 2 *":  1461 * day,
+		"*/5 * * * *": 5 * time.Minute,
+		"0 0-8 * * *": 16 * time.Hour,
+	} {
+		got := mustParse(t, schedule.Spec{Schedule: text}).Longest(time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC))
+		if got != want {
+			t.Errorf("%s: %s, want %s", text, got, want)
+		}
+	}
+}
