@@ -83,8 +83,8 @@ const (
 	stepTimeout = 10 * time.Minute
 )
 
-// orDefaults is the timeouts with those that are not given.
-func (t Timeouts) orDefaults() Timeouts {
+// OrDefaults is the timeouts with those that are not given.
+func (t Timeouts) OrDefaults() Timeouts {
 	return Timeouts{
 		Set:       cmp.Or(t.Set, hookTimeout),
 		Store:     cmp.Or(t.Store, stepTimeout),
@@ -110,7 +110,7 @@ func (p Plan) Check() error {
 	if p.Strategy == AlternateUsers && !p.Set {
 		return fmt.Errorf("set: %w: with strategy %s somebody has to give the other user the new password", ErrPlan, AlternateUsers)
 	}
-	t := p.Timeouts.orDefaults()
+	t := p.Timeouts.OrDefaults()
 	for _, timeout := range []struct {
 		field string
 		of    time.Duration

@@ -35,14 +35,8 @@ func parse(spec v1alpha1.SecretRotationSpec) (setup, error) {
 	if spec.Strategy != "" && spec.Strategy != v1alpha1.RotationReplace {
 		return setup{}, fmt.Errorf("spec.strategy %.64q: want %s", spec.Strategy, v1alpha1.RotationReplace)
 	}
-	if verify := spec.Verify; verify != nil {
-		if verify.Consumers != v1alpha1.ConsumersReady {
-			return setup{}, fmt.Errorf("spec.verify.consumers %.64q: want %s", verify.Consumers, v1alpha1.ConsumersReady)
-		}
-		plan.Consumers, plan.Timeouts.Consumers = true, durationOf(verify.Timeout)
-		if t := verify.Timeout; t != nil && (t.Duration < rotation.MinTimeout || t.Duration > rotation.MaxTimeout) {
-			return setup{}, fmt.Errorf("spec.verify.timeout %s: want from %s to %s", t.Duration, rotation.MinTimeout, rotation.MaxTimeout)
-		}
+	if err := addHooks(spec, &plan); err != nil {
+		return setup{}, err
 	}
 	if err := plan.Check(); err != nil {
 		return setup{}, fmt.Errorf("spec.%w", err)
