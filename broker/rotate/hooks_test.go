@@ -55,8 +55,9 @@ func TestARotationSetsTheSystemBeforeTheStoreAndVerifiesAfterThePods(t *testing.
 // and the system and the store end with the same value.
 func TestADaemonThatDiesAtAnyRequestRunsEachHookOnce(t *testing.T) {
 	t.Parallel()
-	fails := ending{says: func(map[string]string) string { return "no" }}
-	brief := func(spec *v1alpha1.SecretRotationSpec) { spec.Set.Timeout = &metav1.Duration{Duration: 10 * time.Second} }
+	brief := func(spec *v1alpha1.SecretRotationSpec) {
+		spec.Set.Timeout = &metav1.Duration{Duration: 10 * time.Second}
+	}
 	for _, way := range []struct {
 		name string
 		ends map[string]ending
@@ -235,7 +236,9 @@ func TestAnObjectOfSomebodyElseIsNeverTouched(t *testing.T) {
 
 func TestWhatKeepsAHookFromRunningIsToldWhileItWaits(t *testing.T) {
 	t.Parallel()
-	b := newHooked(t, func(spec *v1alpha1.SecretRotationSpec) { spec.Set.Timeout = &metav1.Duration{Duration: 10 * time.Second} })
+	b := newHooked(t, func(spec *v1alpha1.SecretRotationSpec) {
+		spec.Set.Timeout = &metav1.Duration{Duration: 10 * time.Second}
+	})
 	b.jobs.ends["set"] = ending{hangs: true}
 	daemon := b.daemon()
 	b.atThree(daemon)
@@ -291,7 +294,7 @@ func TestAJobThatCannotRunIsRefusedWhenItIsWritten(t *testing.T) {
 			s.Verify.Job.Resources.Limits = quantity("1")
 			s.Verify.Job.Resources.Limits["gold"] = s.Verify.Job.Resources.Limits["cpu"]
 		}, []string{"spec.verify.job", "gold"}},
-		{"a key that can be no file", func(s *v1alpha1.SecretRotationSpec) { s.Generate["a/b"] = s.Generate["password"] }, []string{"spec.generate[a/b]", "file"}},
+		{"a key that can be no file", func(s *v1alpha1.SecretRotationSpec) { s.Generate["a/b"] = s.Generate["password"] }, []string{`spec.generate["a/b"]`, "file"}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
