@@ -3,10 +3,12 @@ package rotate
 import (
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/privyseal/privyseal/broker/v1alpha1"
@@ -88,6 +90,7 @@ const (
 	maxWords     = 16
 	maxWord      = 4096
 	maxVariables = 32
+	maxVariable  = 2048
 )
 
 func checkJob(field string, job *v1alpha1.RotationJob) error {
@@ -104,9 +107,28 @@ func checkJob(field string, job *v1alpha1.RotationJob) error {
 		}
 	}
 	for _, variable := range job.Env {
-		if strings.HasPrefix(variable.Name, "PRIVYSEAL_") {
-			return fmt.Errorf("%s.env[%.64s]: variables that begin with PRIVYSEAL_ are set by the daemon", field, variable.Name)
+		if err := checkVariable(field, variable); err != nil {
+			return err
 		}
+	}
+	switch job.ImagePullPolicy {
+	case "", corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever:
+		return nil
+	}
+	return fmt.Errorf("%s.imagePullPolicy %.64q: want Always, IfNotPresent or Never", field, job.ImagePullPolicy)
+}
+
+// variableName is what shells take.
+var variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,127}$`)
+
+func checkVariable(field string, variable v1alpha1.RotationJobVariable) error {
+	switch {
+	case !variableName.MatchString(variable.Name):
+		return fmt.Errorf("%s.env[%.64q]: want a name of letters, digits and _", field, variable.Name)
+	case strings.HasPrefix(variable.Name, "PRIVYSEAL_"):
+		return fmt.Errorf("%s.env[%.64q]: variables that begin with PRIVYSEAL_ are set by the daemon", field, variable.Name)
+	case utf8.RuneCountInString(variable.Value) > maxVariable:
+		return fmt.Errorf("%s.env[%.64q]: want at most %d characters", field, variable.Name, maxVariable)
 	}
 	return nil
 }
