@@ -1,11 +1,18 @@
 package broker_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"fmt"
 	"strings"
 	"testing"
+
+	batchv1 "k8s.io/api/batch/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/privyseal/privyseal/broker/brokertest"
 )
@@ -135,4 +142,63 @@ func TestASetThatHangsIsStoppedAndTakenBack(t *testing.T) {
 		t.Errorf("the Deployment has had %d templates", rollouts)
 	}
 	nothingLeft(t, lab, tenant)
+}
+
+// RBAC cannot say which Jobs the daemon may make, so a policy does.
+func TestTheDaemonMakesTheJobsOfRotationsAndNoOthers(t *testing.T) {
+	t.Parallel()
+	lab := brokertest.NewLab(t, brokertest.Node)
+	lab.Install(t, fast)
+	tenant := lab.NewTenant(t, "bounded")
+	const name, container = "privyseal-rotation-db", `image: 'busybox:stable', securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}`
+	const account = "serviceAccountName: privyseal-rotation, automountServiceAccountToken: false"
+	const volume, label = "{name: v, secret: {secretName: privyseal-rotation-db}}", "privyseal.io/rotation-uid: a"
+	for _, c := range []struct{ says, name, label, account, pod, volume, container, refused string }{
+		{says: "a rotation's"},
+		{says: "another name", name: "cleanup", refused: "the Jobs of rotations and no others"},
+		{says: "no label", label: "a: b", refused: "the Jobs of rotations and no others"},
+		{says: "another account", account: "serviceAccountName: admin, automountServiceAccountToken: false", refused: "service account privyseal-rotation"},
+		{says: "a token", account: "serviceAccountName: privyseal-rotation", refused: "without a token"},
+		{says: "the node's network", pod: "hostNetwork: true", refused: "nothing of its node"},
+		{says: "a node of its choice", pod: "nodeName: lab", refused: "nothing of its node"},
+		{says: "another Secret", volume: "{name: v, secret: {secretName: other}}", refused: "no volume but its own values"},
+		{says: "a folder of the node", volume: "{name: v, hostPath: {path: /}}", refused: "no volume but its own values"},
+		{says: "a projected token", volume: "{name: v, projected: {sources: [{serviceAccountToken: {path: t}}]}}", refused: "no volume but its own values"},
+		{says: "a Secret's key in a variable", container: container + ", env: [{name: A, valueFrom: {secretKeyRef: {name: other, key: a}}}]", refused: "without values of others"},
+		{says: "a Secret in variables", container: container + ", envFrom: [{secretRef: {name: other}}]", refused: "without values of others"},
+		{says: "privileges", container: `image: 'busybox:stable'`, refused: "without privileges"},
+		{says: "a second container", pod: "initContainers: [{name: b, image: 'busybox:stable'}]", refused: "one container"},
+	} {
+		t.Run(c.says, func(t *testing.T) {
+			refusal := lab.Refusal(t, fmt.Sprintf(`
+apiVersion: batch/v1
+kind: Job
+metadata: {name: %s, namespace: %s, labels: {%s}}
+spec:
+  suspend: true
+  template:
+    spec:
+      {restartPolicy: Never, securityContext: {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}, %s, %s
+       volumes: [%s, {name: tmp, emptyDir: {}}], containers: [{name: hook, %s}]}
+`, cmp.Or(c.name, name), tenant.Namespace, cmp.Or(c.label, label), cmp.Or(c.account, account), comma(c.pod), cmp.Or(c.volume, volume), cmp.Or(c.container, container)), "--as="+brokertest.DaemonUser)
+			if c.refused == "" && refusal != "" || !strings.Contains(refusal, c.refused) {
+				t.Errorf("it says %q, want %q", refusal, c.refused)
+			}
+		})
+	}
+	lab.Apply(t, fmt.Sprintf("{apiVersion: batch/v1, kind: Job, metadata: {name: theirs, namespace: %s}, spec: {suspend: true, template: {spec: {restartPolicy: Never, containers: [{name: a, image: 'busybox:stable'}]}}}}", tenant.Namespace))
+	access := rest.CopyConfig(lab.Access)
+	access.Impersonate.UserName = brokertest.DaemonUser
+	daemon := brokertest.Client(t, access)
+	theirs := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: tenant.Namespace, Name: "theirs"}}
+	if err := daemon.Delete(t.Context(), theirs, client.DryRunAll); !apierrors.IsForbidden(err) {
+		t.Errorf("somebody else's Job: %v", err)
+	}
+}
+
+func comma(field string) string {
+	if field == "" {
+		return ""
+	}
+	return field + ","
 }
