@@ -52,7 +52,7 @@ func hooked(t *testing.T, name, set, verify string) (*brokertest.Lab, *brokertes
 	lab.Kubectl(t, "create", "serviceaccount", "privyseal-rotation", "-n", tenant.Namespace)
 	at := tenant.RunningPod(t, "system", within).Status.PodIP
 	job := func(command string) string {
-		return fmt.Sprintf("{image: 'busybox:stable', command: [sh, -c], args: [%q], env: [{name: SYSTEM, value: %q}], resources: {limits: {memory: 32Mi, cpu: 1}}}", command, at)
+		return fmt.Sprintf("{image: 'busybox:stable', command: [sh, -c], args: [%q], env: [{name: SYSTEM, value: %q}], resources: {limits: {memory: 64Mi}, requests: {cpu: 10m, memory: 8Mi}}}", command, at)
 	}
 	lab.Apply(t, fmt.Sprintf(`
 apiVersion: privyseal.io/v1alpha1
