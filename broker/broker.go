@@ -77,6 +77,10 @@ type Config struct {
 	// once for changed secrets. 0: any number.
 	MaxConcurrentRestarts int
 
+	// RotationJobs says whether rotations may run Jobs. The zero value: those with
+	// any are refused.
+	RotationJobs bool
+
 	// Reloader says whether workloads are restarted as Reloader's annotations ask.
 	// The zero value: they are not.
 	Reloader Reloader

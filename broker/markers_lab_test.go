@@ -83,7 +83,7 @@ func everythingSaid(t *testing.T, lab *brokertest.Lab, tenant *brokertest.Tenant
 	t.Helper()
 	said := map[string]string{
 		"the tenant's objects": lab.Kubectl(t, "get", "-n", tenant.Namespace, "-o", "yaml",
-			"secretclaims,secretrotations,sealedsecrets,deployments,replicasets,pods,events,configmaps,serviceaccounts"),
+			"secretclaims,secretrotations,sealedsecrets,deployments,replicasets,jobs,pods,events,configmaps,serviceaccounts"),
 		"the cluster's objects": lab.Kubectl(t, "get", "-o", "yaml", "environments,clustersecretstores,namespaces"),
 		"the daemon's objects":  lab.Kubectl(t, "get", "-n", brokertest.System, "-o", "yaml", "pods,events,configmaps,leases"),
 		"Secrets' metadata":     lab.Kubectl(t, "get", "secrets", "-n", tenant.Namespace, "-o", "jsonpath={.items[*].metadata}"),

@@ -105,7 +105,7 @@ metadata: {name: dev, namespace: %[1]s}
 rules:
   - {apiGroups: [""], resources: [namespaces], resourceNames: [%[1]s], verbs: [get, patch]}
   - {apiGroups: [apps], resources: [deployments], verbs: [get, create, patch]}
-  - {apiGroups: [privyseal.io], resources: [secretstores], verbs: [get, create, patch]}
+  - {apiGroups: [privyseal.io], resources: [secretstores, secretrotations], verbs: [get, create, patch]}
   - {apiGroups: [""], resources: [serviceaccounts/token], resourceNames: [own], verbs: [create]}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
@@ -122,6 +122,21 @@ subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: %[2]s}]
 	}
 	if refusal := lab.Refusal(t, reader(tenant, "app", `privyseal.io/secret.db: "claim:db"`, ""), as); refusal != "" {
 		t.Errorf("a claim that is there: %s", refusal)
+	}
+
+	rotation := func(fields string) string {
+		return fmt.Sprintf("{apiVersion: privyseal.io/v1alpha1, kind: SecretRotation, metadata: {name: db, namespace: %s}, spec: {path: db, schedule: '0 3 * * *', generate: {password: {hex: {}}}, %s}}", tenant.Namespace, fields)
+	}
+	if refusal := lab.Refusal(t, rotation("verify: {consumers: Ready}"), as); refusal != "" {
+		t.Errorf("a rotation: %s", refusal)
+	}
+	for field, job := range map[string]string{"spec.set.job": "set: {job: {image: a}}", "spec.verify.job": "verify: {job: {image: a}}"} {
+		if refusal := lab.Refusal(t, rotation(job), as); !strings.Contains(refusal, field+": "+user+" may not create Jobs in namespace "+tenant.Namespace) {
+			t.Errorf("a rotation with a job: %q", refusal)
+		}
+		if refusal := lab.Refusal(t, rotation(job)); refusal != "" {
+			t.Errorf("a rotation with a job, by somebody who may: %s", refusal)
+		}
 	}
 
 	store := func(login string) string {

@@ -20,7 +20,7 @@ func (p Plan) setBack(s State, f Facts, then Phase) (State, Action) {
 	case Succeeded:
 		return s.to(then, f.Now), Action{}
 	case Failed:
-		return s.halted(f.Now, "%s; and setting the system back failed too", s.Why), Action{}
+		return s.halted(f.Now, "%s; and setting the system back failed too%s", s.Why, f.failure()), Action{}
 	}
 	return s, action
 }

@@ -20,6 +20,8 @@ type Facts struct {
 	Store Store
 	// Set, SetBack and Verify are the hooks of this attempt and round.
 	Set, SetBack, Verify Hook
+	// Failure is why the one failed that did, for people; "" where nobody can say.
+	Failure string
 	// Synced: the Secrets of all claims have what the store has.
 	Synced bool
 	// Consumers of those Secrets.

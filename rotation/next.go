@@ -8,7 +8,7 @@ import (
 // Next is what comes next: another state, to be written down at once and over
 // the very one that was given, or an action. The plan is one that Check passed.
 func (p Plan) Next(s State, f Facts) (State, Action) {
-	p.Timeouts = p.Timeouts.orDefaults()
+	p.Timeouts = p.Timeouts.OrDefaults()
 	// The clock was put back. What was left of the time could be years.
 	if s.Since.After(f.Now) && !s.Phase.Ended() {
 		return s.to(s.Phase, f.Now), Action{}
@@ -166,7 +166,7 @@ func (p Plan) setting(s State, f Facts) (State, Action) {
 	case Succeeded:
 		return s.to(Set, f.Now), Action{}
 	case Failed:
-		return p.fail(s, f, "set failed")
+		return p.fail(s, f, "set failed%s", f.failure())
 	}
 	return s, action
 }
@@ -237,7 +237,7 @@ func (p Plan) verifying(s State, f Facts) (State, Action) {
 	case Succeeded:
 		return p.verified(s, f), Action{}
 	case Failed:
-		return p.fail(s, f, "verify failed")
+		return p.fail(s, f, "verify failed%s", f.failure())
 	}
 	return s, action
 }
@@ -309,6 +309,14 @@ func (f Facts) behind() string {
 		return ""
 	}
 	return ": " + f.Behind
+}
+
+// failure says in an error why a hook failed.
+func (f Facts) failure() string {
+	if f.Failure == "" {
+		return ""
+	}
+	return ": " + f.Failure
 }
 
 // foreign is where somebody else wrote to the keys of a rotation: whatever they

@@ -88,8 +88,8 @@ const (
 	stepTimeout = 10 * time.Minute
 )
 
-// orDefaults is the timeouts with those that are not given.
-func (t Timeouts) orDefaults() Timeouts {
+// OrDefaults is the timeouts with those that are not given.
+func (t Timeouts) OrDefaults() Timeouts {
 	return Timeouts{
 		Set:       cmp.Or(t.Set, hookTimeout),
 		Store:     cmp.Or(t.Store, stepTimeout),
@@ -118,7 +118,7 @@ func (p Plan) Check() error {
 	if err := p.checkDrop(); err != nil {
 		return err
 	}
-	t := p.Timeouts.orDefaults()
+	t := p.Timeouts.OrDefaults()
 	for _, timeout := range []struct {
 		field string
 		of    time.Duration

@@ -34,6 +34,10 @@ func (r *Reconciler) act(ctx context.Context, l *look, action rotation.Action) e
 	switch action.Do {
 	case rotation.Prepare:
 		return r.prepare(ctx, l, action)
+	case rotation.RunSet, rotation.RunSetBack, rotation.RunVerify:
+		return r.runHook(ctx, l.hook)
+	case rotation.StopSet, rotation.StopSetBack, rotation.StopVerify:
+		return r.stopHook(ctx, l.hook)
 	case rotation.Write:
 		change := l.recordOf(action).change
 		return r.write(ctx, l, action, change.After, change.JSONAfter)
@@ -49,11 +53,14 @@ func (r *Reconciler) act(ctx context.Context, l *look, action rotation.Action) e
 		if l.state.Phase == rotation.Restored {
 			r.rereadAll(ctx, l) // the old values are back
 		}
+		if err := r.dropHooks(ctx, l, action); err != nil {
+			return err
+		}
 		return r.drop(ctx, l.of.UID, action.Record)
 	case rotation.Wait:
 		return nil
 	}
-	return fmt.Errorf("nobody knows how to %s", action.Do) // unreachable: the plan has no hooks
+	return fmt.Errorf("nobody knows how to %s", action.Do) // unreachable: these are all
 }
 
 // recordOf an action; one without values where it is there no more, which writes
@@ -79,6 +86,7 @@ func (r *Reconciler) prepare(ctx context.Context, l *look, action rotation.Actio
 	return r.keep(ctx, l.of, &record{
 		attempt: action.Attempt, from: l.document.Version, store: l.place.Store.Name,
 		identity: l.place.Identity, ref: l.place.Ref, plan: l.asked.plan, change: change,
+		jobs: jobsOf(l.of.Spec),
 	})
 }
 
@@ -133,7 +141,7 @@ func (l *look) next(action rotation.Action) time.Duration {
 		return most
 	}
 	switch {
-	case action.Do == rotation.Tell:
+	case action.Do == rotation.Tell, action.Do == rotation.StopSet, action.Do == rotation.StopSetBack, action.Do == rotation.StopVerify:
 		return lookSoon
 	case action.Do != rotation.Wait:
 		return time.Nanosecond

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -39,6 +40,10 @@ func (r *Reconciler) admit(ctx context.Context, of *v1alpha1.SecretRotation) (ad
 		return admitted{refusal: refuse(v1alpha1.ReasonRotationInvalid, "%s", err)}, nil
 	}
 	a := admitted{setup: asked}
+	if jobs := jobsOf(of.Spec); len(jobs) > 0 && !r.config.Jobs {
+		a.refusal = refuse(v1alpha1.ReasonRotationInvalid, "spec.%s.job: this installation runs no Jobs; whoever installed it can allow them with the chart's value rotation.jobs", slices.Sorted(maps.Keys(jobs))[0])
+		return a, nil
+	}
 	a.place, err = r.config.Places.Place(ctx, of.Namespace, of.Spec.StoreRef, "spec.path", of.Spec.Path)
 	if errors.As(err, &a.refusal) {
 		return a, nil
@@ -57,7 +62,10 @@ func (r *Reconciler) admit(ctx context.Context, of *v1alpha1.SecretRotation) (ad
 	if needsProbe(of, a.place) {
 		a.refusal, a.unasked = r.probe(ctx, a.place)
 	}
-	return a, nil
+	if a.refusal == nil && needsProbe(of, a.place) {
+		a.refusal, err = r.tryHooks(ctx, of)
+	}
+	return a, err
 }
 
 // elder is another rotation of the place that was made before; empty: none was.

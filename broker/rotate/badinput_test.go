@@ -238,6 +238,29 @@ func TestTheAPIServerRefusesWhatNobodyCouldMean(t *testing.T) {
 		{"a long jitter", func(s *v1alpha1.SecretRotationSpec) { s.Jitter = &metav1.Duration{Duration: 25 * time.Hour} }, "want from 0s to 24h"},
 		{"a short deadline", func(s *v1alpha1.SecretRotationSpec) { s.StartingDeadline = &metav1.Duration{Duration: time.Second} }, "want from 1m to 744h"},
 		{"a short timeout", func(s *v1alpha1.SecretRotationSpec) { s.Verify.Timeout = &metav1.Duration{Duration: time.Second} }, "want from 10s to 24h"},
+		{"nothing to verify by", func(s *v1alpha1.SecretRotationSpec) { s.Verify = &v1alpha1.RotationVerify{} }, "give consumers, job, or both"},
+		{"a hook that is hurried", func(s *v1alpha1.SecretRotationSpec) {
+			s.Set = &v1alpha1.RotationSet{Job: job("set"), Timeout: &metav1.Duration{Duration: time.Second}}
+		}, "want from 10s to 24h"},
+		{"a job without an image", func(s *v1alpha1.SecretRotationSpec) { s.Set = &v1alpha1.RotationSet{} }, "spec.set.job.image"},
+		{"a job of many words", func(s *v1alpha1.SecretRotationSpec) {
+			s.Set = &v1alpha1.RotationSet{Job: job(strings.Fields(strings.Repeat("a ", 17))...)}
+		}, "spec.set.job.command"},
+		{"a job with a long word", func(s *v1alpha1.SecretRotationSpec) {
+			s.Set = &v1alpha1.RotationSet{Job: job(strings.Repeat("a", 4097))}
+		}, "spec.set.job.command"},
+		{"a job with a variable of ours", func(s *v1alpha1.SecretRotationSpec) {
+			hooks(s)
+			s.Verify.Job.Env[0].Name = "PRIVYSEAL_HOOK"
+		}, "variables that begin with PRIVYSEAL_ are set by the daemon"},
+		{"a job with a variable that is none", func(s *v1alpha1.SecretRotationSpec) {
+			hooks(s)
+			s.Set.Job.Env[0].Name = "A-B"
+		}, "spec.set.job.env[0].name"},
+		{"a job that pulls at times", func(s *v1alpha1.SecretRotationSpec) {
+			hooks(s)
+			s.Set.Job.ImagePullPolicy = "Sometimes"
+		}, "spec.set.job.imagePullPolicy"},
 		{"something else to wait for", func(s *v1alpha1.SecretRotationSpec) { s.Verify.Consumers = "Restarted" }, "spec.verify.consumers"},
 	} {
 		t.Run(row.name, func(t *testing.T) {

@@ -34,3 +34,6 @@ func ChangeOf(spec v1alpha1.SecretRotationSpec, document providers.Document, now
 	}
 	return asked.plan.Change(document, fresh, asked.users)
 }
+
+// Redacted is a text without the values of a change.
+func Redacted(change rotation.Change, text string) string { return newRedaction(change).of(text) }

@@ -34,6 +34,8 @@ type look struct {
 	place Place
 	// record of the attempt; nil: there is none.
 	record *record
+	// hook that has something to do; nil: none has.
+	hook *seen
 	// due is the run that is, and verdict what the schedule says.
 	due     run
 	verdict schedule.Verdict
@@ -85,6 +87,9 @@ func (r *Reconciler) gather(ctx context.Context, of *v1alpha1.SecretRotation) (*
 				return l, err
 			}
 		}
+	}
+	if err := r.seeHook(ctx, l); err != nil {
+		return l, err
 	}
 	l.facts.Order = order(of, l.state)
 	if l.needsStore() {

@@ -54,6 +54,7 @@ type bench struct {
 	key    *seal.PrivateKey
 	of     client.ObjectKey
 	world  *world
+	jobs   *jobs // nil: nobody plays their controller
 	events *events.FakeRecorder
 }
 
@@ -180,19 +181,28 @@ func (b *bench) create(object client.Object) {
 	}
 }
 
+// gone deletes the rotation.
+func (b *bench) gone() {
+	b.Helper()
+	if err := b.api.Delete(b.Context(), b.rotation()); err != nil {
+		b.Fatal(err)
+	}
+}
+
 // daemon is one that has just begun to lead.
 func (b *bench) daemon() *rotate.Reconciler { return b.daemonWith(b.api, stores{b.store}) }
 
 func (b *bench) daemonWith(api client.Client, store rotate.Store) *rotate.Reconciler {
 	return rotate.New(rotate.Config{
 		Client: api, Live: api, Places: b.world, Store: store, Claims: b.world, Workloads: b.world,
-		Keys: keys{b.key}, Namespace: system, Events: b.events, Clock: b.clock,
+		Keys: keys{b.key}, Namespace: system, Events: b.events, Clock: b.clock, Jobs: true,
 	})
 }
 
 // step has a daemon look once.
 func (b *bench) step(daemon *rotate.Reconciler) (reconcile.Result, error) {
 	b.Helper()
+	b.jobs.play()
 	return daemon.Reconcile(b.Context(), reconcile.Request{NamespacedName: b.of})
 }
 

@@ -3,6 +3,7 @@ package rotate_test
 import (
 	"context"
 	"fmt"
+	"reflect"
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -19,12 +20,15 @@ type mortal struct {
 	done bool
 	n    int
 	died string
+	// sent are all requests so far, by what they were for.
+	sent []string
 }
 
 func (m *mortal) request(what string, send func() error) error {
 	if m.died != "" {
 		return errKilled
 	}
+	m.sent = append(m.sent, what)
 	if m.n++; m.n != m.at {
 		return send()
 	}
@@ -38,10 +42,16 @@ func (m *mortal) request(what string, send func() error) error {
 func (m *mortal) client(api client.WithWatch) client.Client {
 	return interceptor.NewClient(api, interceptor.Funcs{
 		Create: func(ctx context.Context, to client.WithWatch, object client.Object, options ...client.CreateOption) error {
-			return m.request("making the record", func() error { return to.Create(ctx, object, options...) })
+			return m.request("making a "+kindOf(object), func() error { return to.Create(ctx, object, options...) })
 		},
 		Delete: func(ctx context.Context, to client.WithWatch, object client.Object, options ...client.DeleteOption) error {
-			return m.request("dropping the record", func() error { return to.Delete(ctx, object, options...) })
+			return m.request("dropping a "+kindOf(object), func() error { return to.Delete(ctx, object, options...) })
+		},
+		Update: func(ctx context.Context, to client.WithWatch, object client.Object, options ...client.UpdateOption) error {
+			return m.request("emptying a "+kindOf(object), func() error { return to.Update(ctx, object, options...) })
+		},
+		Patch: func(ctx context.Context, to client.WithWatch, object client.Object, patch client.Patch, options ...client.PatchOption) error {
+			return m.request("changing a "+kindOf(object), func() error { return to.Patch(ctx, object, patch, options...) })
 		},
 		SubResourcePatch: func(ctx context.Context, to client.Client, resource string, object client.Object, patch client.Patch, options ...client.SubResourcePatchOption) error {
 			what := fmt.Sprintf("status %s", object.(*v1alpha1.SecretRotation).Status.Phase)
@@ -49,6 +59,8 @@ func (m *mortal) client(api client.WithWatch) client.Client {
 		},
 	})
 }
+
+func kindOf(object client.Object) string { return reflect.TypeOf(object).Elem().Name() }
 
 type mortalStore struct {
 	rotate.Store

@@ -1,6 +1,7 @@
 package rotate
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,12 +39,15 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	if err != nil {
 		return reconcile.Result{}, errors.Join(err, r.tellProblem(ctx, of, err))
 	}
+	if l.hook.spent() {
+		return again(true), r.empty(ctx, l.hook.values)
+	}
 	next, action := l.plan.Next(l.state, l.facts)
 	if next != l.state {
 		return r.goOn(ctx, l, next)
 	}
 	kept := r.remembered(of, func(*memory) {})
-	if moved, err := r.writeStatus(ctx, of, l.waiting(action, kept.problem)); moved || err != nil {
+	if moved, err := r.writeStatus(ctx, of, l.waiting(action, cmp.Or(kept.problem, l.hook.waits()))); moved || err != nil {
 		return again(moved), err
 	}
 	r.announceMissed(l)

@@ -40,6 +40,8 @@ type record struct {
 	ref      providers.Ref
 	plan     rotation.Plan
 	change   rotation.Change
+	// jobs are the hooks, by what they are; set-back is set.
+	jobs hooks
 }
 
 // clear the values.
@@ -57,6 +59,9 @@ func clearAll(values map[string]providers.Value) {
 	}
 }
 
+// hooks are the Jobs of a spec, by what they are.
+type hooks = map[string]*v1alpha1.RotationJob
+
 // written is a record as it is sealed. Values are []byte here, which JSON has in
 // base64, and which are cleared at once.
 type written struct {
@@ -67,6 +72,7 @@ type written struct {
 	Environment string            `json:"environment"`
 	Path        string            `json:"path"`
 	Plan        rotation.Plan     `json:"plan"`
+	Jobs        hooks             `json:"jobs,omitempty"`
 	Before      map[string][]byte `json:"before"`
 	After       map[string][]byte `json:"after"`
 	JSONBefore  map[string]bool   `json:"jsonBefore,omitempty"`
@@ -106,7 +112,7 @@ func (r *Reconciler) sealed(ctx context.Context, of types.UID, kept *record) ([]
 		return nil, fmt.Errorf("sealing the values of attempt %d: %w", kept.attempt, err)
 	}
 	plain, err := json.Marshal(written{
-		Attempt: kept.attempt, From: kept.from, Store: kept.store, Plan: kept.plan, Path: kept.ref.String(),
+		Attempt: kept.attempt, From: kept.from, Store: kept.store, Plan: kept.plan, Path: kept.ref.String(), Jobs: kept.jobs,
 		Namespace: kept.identity.Namespace, Environment: kept.identity.Environment,
 		Before: raw(kept.change.Before), After: raw(kept.change.After),
 		JSONBefore: kept.change.JSONBefore, JSONAfter: kept.change.JSONAfter,
@@ -172,7 +178,7 @@ func read(plain providers.Value) (*record, error) {
 	change := rotation.Change{Before: values(w.Before), After: values(w.After), JSONBefore: w.JSONBefore, JSONAfter: w.JSONAfter}
 	change.Keys = slices.Sorted(maps.Keys(change.After))
 	return &record{
-		attempt: w.Attempt, from: w.From, store: w.Store, ref: ref, plan: w.Plan, change: change,
+		attempt: w.Attempt, from: w.From, store: w.Store, ref: ref, plan: w.Plan, change: change, jobs: w.Jobs,
 		identity: providers.Identity{Namespace: w.Namespace, Environment: w.Environment},
 	}, nil
 }

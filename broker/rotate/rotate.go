@@ -100,13 +100,13 @@ func refuse(reason, format string, arguments ...any) *Refusal {
 	return &Refusal{Reason: reason, Message: fmt.Sprintf(format, arguments...)}
 }
 
-// Config of a Reconciler. Every field is required but Registerer.
+// Config of a Reconciler. Every field is required but Jobs and Registerer.
 type Config struct {
 	// Client reads from the cache which rotations and stores there are, and writes
 	// statuses and records.
 	Client client.Client
 
-	// Live reads rotations and records from the API server itself.
+	// Live reads rotations, records and hooks from the API server itself.
 	Live client.Reader
 
 	Places    Places
@@ -114,6 +114,10 @@ type Config struct {
 	Claims    Claims
 	Workloads Workloads
 	Keys      Keys
+
+	// Jobs says whether hooks may be run. The zero value: rotations with any are
+	// refused.
+	Jobs bool
 
 	// Namespace of the daemon, in which the records lie.
 	Namespace string
@@ -150,6 +154,8 @@ type memory struct {
 	held time.Time
 	// clean: it had ended, and had left no record, when it was last looked at.
 	clean bool
+	// waits is what a hook waited for when it was last seen.
+	waits waits
 	// problem is why the last action could not be done; empty: it could.
 	problem string
 }

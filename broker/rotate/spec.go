@@ -33,14 +33,8 @@ func parse(spec v1alpha1.SecretRotationSpec) (setup, error) {
 	if d := spec.DropPreviousAfter; d != nil {
 		plan.DropPreviousAfter = max(d.Duration, time.Nanosecond) // 0 is given, and too short
 	}
-	if verify := spec.Verify; verify != nil {
-		if verify.Consumers != v1alpha1.ConsumersReady {
-			return setup{}, fmt.Errorf("spec.verify.consumers %.64q: want %s", verify.Consumers, v1alpha1.ConsumersReady)
-		}
-		plan.Consumers, plan.Timeouts.Consumers = true, durationOf(verify.Timeout)
-		if t := verify.Timeout; t != nil && (t.Duration < rotation.MinTimeout || t.Duration > rotation.MaxTimeout) {
-			return setup{}, fmt.Errorf("spec.verify.timeout %s: want from %s to %s", t.Duration, rotation.MinTimeout, rotation.MaxTimeout)
-		}
+	if err := addHooks(spec, &plan); err != nil {
+		return setup{}, err
 	}
 	if err := plan.Check(); err != nil {
 		return setup{}, fmt.Errorf("spec.%w", err)

@@ -57,9 +57,21 @@ const (
 	AnnotationSequence = Group + "/sequence"
 
 	// AnnotationRotation on a Secret of the daemon's namespace, in which the values of
-	// a rotation are sealed away, is the SecretRotation that it is of:
+	// a rotation are sealed away, and on a hook's Job, is the SecretRotation that it is of:
 	// "payments/db-password".
 	AnnotationRotation = Group + "/rotation"
+
+	// LabelRotationUID on a Job, its pods and the Secret with their values is the
+	// UID of the SecretRotation that they are a hook of.
+	LabelRotationUID = Group + "/rotation-uid"
+
+	// LabelHook on these says which: set, set-back or verify.
+	LabelHook = Group + "/hook"
+
+	// AnnotationRecord on a hook's Job is the UID of the record that has its
+	// values, and AnnotationAttempt the attempt that it is of.
+	AnnotationRecord  = Group + "/record"
+	AnnotationAttempt = Group + "/attempt"
 
 	// AnnotationRestartedFor on a pod template lists, sorted, the targets its
 	// pods read with the sequence that the template was last restarted for:

@@ -126,6 +126,12 @@ type SecretRotationSpec struct {
 	// +optional
 	DropPreviousAfter *metav1.Duration `json:"dropPreviousAfter,omitempty"`
 
+	// Set says what gives the system the new values, which it would otherwise have
+	// to read from the store. Needs the right to create Jobs in the namespace.
+	//
+	// +optional
+	Set *RotationSet `json:"set,omitempty"`
+
 	// Verify says what has to be before a rotation went well. Default: that the
 	// Secrets of all claims on the path have the new values.
 	//
@@ -418,6 +424,8 @@ type RotationUsers struct {
 }
 
 // RotationVerify says what has to be before a rotation went well.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.consumers) || has(self.job)",message="give consumers, job, or both"
 type RotationVerify struct {
 	// Consumers Ready: no pod has the old values any more, and all workloads that
 	// read them are ready. The time in which windows hold their restarts back does
@@ -425,9 +433,18 @@ type RotationVerify struct {
 	// gets there.
 	//
 	// +kubebuilder:validation:Enum=Ready
-	Consumers string `json:"consumers"`
+	// +optional
+	Consumers string `json:"consumers,omitempty"`
 
-	// Timeout from 10s to 24h. Default: 10m.
+	// Job that tries the new values when the consumers have them, and fails if they
+	// do not work. It has to do no harm if it runs twice. Needs the right to create
+	// Jobs in the namespace.
+	//
+	// +optional
+	Job *RotationJob `json:"job,omitempty"`
+
+	// Timeout of the consumers, and of the job, from 10s to 24h. Default: 10m for
+	// the consumers, and 5m for the job.
 	//
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('10s') && duration(self) <= duration('24h')",message="want from 10s to 24h"

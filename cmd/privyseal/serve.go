@@ -118,6 +118,7 @@ func serveCommand() *cobra.Command {
 	command.Flags().StringArrayVar(&allowed, "allowed-address", nil, "an address that SecretStores may have, as scheme://host:port; may be given many times (default: none, and SecretStores are switched off)")
 	command.Flags().DurationVar(&config.StaleAfter, "stale-after", claim.DefaultStaleAfter, "how long a claim goes unread before it is stale; never less than three of its intervals")
 	command.Flags().IntVar(&config.MaxConcurrentRestarts, "max-concurrent-restarts", 0, "how many workloads of the whole cluster roll out at once for changed secrets, beside what each environment allows; 0 for any number")
+	command.Flags().BoolVar(&config.RotationJobs, "rotation-jobs", true, "run the Jobs that SecretRotations have set and verify new values")
 	command.Flags().BoolVar(&config.ArgoRollouts, "argo-rollouts", false, "restart Rollouts of Argo (argoproj.io) as Deployments are, once the API server has that kind")
 	command.Flags().BoolVar(&config.AllowHTTP, "dev-allow-http", false, "allow stores with plain http addresses; for development only")
 	addSealedSecrets(command, &config.SealedSecrets, &cutOff)

@@ -38,6 +38,7 @@ webhook: {enabled: false}
 sealedSecrets: {enabled: false}
 admissionPolicies: {enabled: false}
 podDisruptionBudget: {enabled: false}
+rotation: {jobs: false}
 networkPolicy: {enabled: false}
 `,
 	"all given": `
