@@ -30,21 +30,27 @@ func newKept(t *testing.T) *kept {
 	k.user = db.Role(t, "app", "first")
 	db.Connect(t, lab.Vault)
 	db.StaticRole(t, lab.Vault, k.role, k.user)
-	policy := fmt.Sprintf(`path "database/static-creds/%[1]s" { capabilities = ["read"] } path "database/rotate-role/%[1]s" { capabilities = ["update"] }`, k.role)
-	if err := lab.Vault.Client().Sys().PutPolicyWithContext(t.Context(), "privyseal-"+k.tenant.Namespace, policy); err != nil {
-		t.Fatal(err)
-	}
-	lab.Kubectl(t, "patch", "environment", k.tenant.Environment, "--type=json",
-		"-p", fmt.Sprintf(`[{"op": "add", "path": "/spec/paths/-", "value": "database/static-creds/%s"}]`, k.role))
+	mayRotate(t, lab, k.tenant, "database/static-creds/"+k.role, "database/rotate-role/"+k.role)
 	return k
 }
 
-// rotate once, at once, and wait until that is done.
-func (k *kept) rotate(word string) {
-	k.Helper()
-	k.lab.Kubectl(k.T, "annotate", "--overwrite", "srot", "db", "-n", k.tenant.Namespace, "privyseal.io/rotate-now="+word)
-	brokertest.Eventually(k.T, 2*within, func(ctx context.Context) error {
-		of := k.lab.Kubectl(k.T, "get", "srot", "db", "-n", k.tenant.Namespace, "-o", "jsonpath={.status.run} {.status.phase} {.status.conditions}")
+// mayRotate lets a tenant read what an engine shows, and have it rotated.
+func mayRotate(t *testing.T, lab *brokertest.Lab, tenant *brokertest.Tenant, shows, rotates string) {
+	t.Helper()
+	policy := fmt.Sprintf(`path %q { capabilities = ["read"] } path %q { capabilities = ["update"] }`, shows, rotates)
+	if err := lab.Vault.Client().Sys().PutPolicyWithContext(t.Context(), "privyseal-"+tenant.Namespace, policy); err != nil {
+		t.Fatal(err)
+	}
+	lab.Kubectl(t, "patch", "environment", tenant.Environment, "--type=json",
+		"-p", fmt.Sprintf(`[{"op": "add", "path": "/spec/paths/-", "value": %q}]`, shows))
+}
+
+// rotateNow begins a rotation at once, and waits until it is done.
+func rotateNow(t *testing.T, lab *brokertest.Lab, tenant *brokertest.Tenant, word string) {
+	t.Helper()
+	lab.Kubectl(t, "annotate", "--overwrite", "srot", "db", "-n", tenant.Namespace, "privyseal.io/rotate-now="+word)
+	brokertest.Eventually(t, 2*within, func(context.Context) error {
+		of := lab.Kubectl(t, "get", "srot", "db", "-n", tenant.Namespace, "-o", "jsonpath={.status.run} {.status.phase} {.status.conditions}")
 		if !strings.HasPrefix(of, "now:"+word+" Done") {
 			return fmt.Errorf("it is at %s", of)
 		}
@@ -80,7 +86,7 @@ spec:
 	for i := 1; i <= 2; i++ {
 		k.triedBy(k.names(), 5)
 		old := k.names()
-		k.rotate(fmt.Sprintf("%d", i))
+		rotateNow(t, k.lab, k.tenant, fmt.Sprintf("%d", i))
 		k.running(2)
 		k.triedBy(k.names(), 5)
 		k.gaps(i, old)
@@ -107,7 +113,7 @@ func (k *kept) names() []string {
 // running waits until a rollout is through and the pods before it are gone.
 func (k *kept) running(replicas int) {
 	k.Helper()
-	brokertest.Eventually(k.T, within, func(ctx context.Context) error {
+	brokertest.Eventually(k.T, within, func(context.Context) error {
 		said := k.lab.Kubectl(k.T, "get", "pods", "-n", k.tenant.Namespace, "-l", "app=app", "-o",
 			`jsonpath={range .items[*]}{.status.conditions[?(@.type=="Ready")].status} {end}`)
 		if strings.TrimSpace(said) != strings.TrimSpace(strings.Repeat("True ", replicas)) {
@@ -156,5 +162,45 @@ func (k *kept) gaps(rotation int, old []string) {
 	}
 	if working := k.db.LogIn(k.Context(), k.user, "first"); working == nil {
 		k.Error("the first password still works")
+	}
+}
+
+func TestAKeyOfTransitIsRotatedOncePerRun(t *testing.T) {
+	t.Parallel()
+	lab := brokertest.NewLab(t, brokertest.Node)
+	lab.Install(t, fast)
+	tenant := lab.NewTenant(t, "transit")
+	path := "transit/keys/" + tenant.Namespace
+	lab.Vault.Write(t, path, map[string]any{})
+	t.Cleanup(func() {
+		_, _ = lab.Vault.Client().Logical().WriteWithContext(context.Background(), path+"/config", map[string]any{"deletion_allowed": true})
+		_, _ = lab.Vault.Client().Logical().DeleteWithContext(context.Background(), path)
+	})
+	rotation := fmt.Sprintf(`
+apiVersion: privyseal.io/v1alpha1
+kind: SecretRotation
+metadata: {name: db, namespace: %s}
+spec: {schedule: "0 3 29 2 *", engine: {rotateKey: %s}}
+`, tenant.Namespace, path)
+
+	// It is refused before the environment and the Vault allow it.
+	lab.Apply(t, rotation)
+	brokertest.Eventually(t, within, func(context.Context) error {
+		said := lab.Kubectl(t, "get", "srot", "db", "-n", tenant.Namespace, "-o", `jsonpath={.status.conditions[?(@.type=="Ready")].reason}`)
+		if said != "PathNotAllowed" {
+			return fmt.Errorf("its reason is %q", said)
+		}
+		return nil
+	})
+	mayRotate(t, lab, tenant, path, path+"/rotate")
+	for want := 2; want <= 3; want++ {
+		rotateNow(t, lab, tenant, fmt.Sprintf("%d", want))
+		key, err := lab.Vault.Client().Logical().ReadWithContext(t.Context(), path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if latest := fmt.Sprint(key.Data["latest_version"]); latest != fmt.Sprint(want) {
+			t.Errorf("its latest version is %s, not %d", latest, want)
+		}
 	}
 }
