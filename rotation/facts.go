@@ -18,6 +18,10 @@ type Facts struct {
 	Record Record
 	// Store's document.
 	Store Store
+	// Engine of the store that the spec has make new values; "" is none.
+	Engine string
+	// Turn of the engine that the attempt began with, or of that one.
+	Turn Turn
 	// Set, SetBack and Verify are the hooks of this attempt and round.
 	Set, SetBack, Verify Hook
 	// Failure is why the one failed that did, for people; "" where nobody can say.
@@ -161,6 +165,9 @@ const (
 	Write Do = "Write"
 	// WriteBack does so with the old values.
 	WriteBack Do = "WriteBack"
+	// Rotate has the engine make a new value, whose turn was Version. Too late: its
+	// turn is another, and if not by then, it rotates once more than it had to.
+	Rotate Do = "Rotate"
 	// Tell the claims to read the store, once in a while.
 	Tell Do = "Tell"
 	// DropPrevious takes the values before out of Version, leaving all other keys.

@@ -46,6 +46,8 @@ func (r *Reconciler) act(ctx context.Context, l *look, action rotation.Action) e
 		return r.write(ctx, l, action, change.Before, change.JSONBefore)
 	case rotation.DropPrevious:
 		return r.dropPrevious(ctx, l, action)
+	case rotation.Rotate:
+		return r.rotateEngine(ctx, l, action)
 	case rotation.Tell:
 		r.tellClaims(ctx, l)
 		return nil

@@ -44,7 +44,8 @@ func (r *Reconciler) admit(ctx context.Context, of *v1alpha1.SecretRotation) (ad
 		a.refusal = refuse(v1alpha1.ReasonRotationInvalid, "spec.%s.job: this installation runs no Jobs; whoever installed it can allow them with the chart's value rotation.jobs", slices.Sorted(maps.Keys(jobs))[0])
 		return a, nil
 	}
-	a.place, err = r.config.Places.Place(ctx, of.Namespace, of.Spec.StoreRef, "spec.path", of.Spec.Path)
+	field, path := document(of.Spec)
+	a.place, err = r.config.Places.Place(ctx, of.Namespace, of.Spec.StoreRef, field, path)
 	if errors.As(err, &a.refusal) {
 		return a, nil
 	}
@@ -56,10 +57,14 @@ func (r *Reconciler) admit(ctx context.Context, of *v1alpha1.SecretRotation) (ad
 		return admitted{}, err
 	}
 	if other != "" {
-		a.refusal = refuse(v1alpha1.ReasonRotatedByAnother, "spec.path: SecretRotation %s, made before, rotates %s too; delete one of them, or give it another path", other, a.place.Ref)
+		a.refusal = refuse(v1alpha1.ReasonRotatedByAnother, "%s: SecretRotation %s, made before, rotates %s too; delete one of them, or give it another path", field, other, a.place.Ref)
 		return a, nil
 	}
-	if needsProbe(of, a.place) {
+	switch {
+	case !needsProbe(of, a.place):
+	case a.engine.Kind != "":
+		a.refusal, a.unasked = r.probeEngine(ctx, a.place, a.engine)
+	default:
 		a.refusal, a.unasked = r.probe(ctx, a.place)
 	}
 	if a.refusal == nil && needsProbe(of, a.place) {
@@ -80,7 +85,8 @@ func (r *Reconciler) elder(ctx context.Context, of *v1alpha1.SecretRotation, pla
 		if !before(other, of) || known && other.Status.Path != place.Ref.String() {
 			continue
 		}
-		at, err := r.config.Places.Place(ctx, other.Namespace, other.Spec.StoreRef, "spec.path", other.Spec.Path)
+		field, path := document(other.Spec)
+		at, err := r.config.Places.Place(ctx, other.Namespace, other.Spec.StoreRef, field, path)
 		var refusal *Refusal
 		switch {
 		case errors.As(err, &refusal):

@@ -42,7 +42,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	if l.hook.spent() {
 		return again(true), r.empty(ctx, l.hook.values)
 	}
-	next, action := l.plan.Next(l.state, l.facts)
+	next, action := l.decides()
 	if next != l.state {
 		return r.goOn(ctx, l, next)
 	}

@@ -111,6 +111,7 @@ type Config struct {
 
 	Places    Places
 	Store     Store
+	Engines   Engines
 	Claims    Claims
 	Workloads Workloads
 	Keys      Keys
@@ -152,6 +153,8 @@ type memory struct {
 	told time.Time
 	// held is when windows were last seen to hold restarts back.
 	held time.Time
+	// rotated is the attempt that an engine rotated for, as it answered.
+	rotated int
 	// clean: it had ended, and had left no record, when it was last looked at.
 	clean bool
 	// waits is what a hook waited for when it was last seen.

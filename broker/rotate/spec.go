@@ -1,12 +1,14 @@
 package rotate
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/privyseal/privyseal/broker/v1alpha1"
+	"github.com/privyseal/privyseal/providers"
 	"github.com/privyseal/privyseal/rotation"
 	"github.com/privyseal/privyseal/rotation/schedule"
 )
@@ -17,6 +19,7 @@ type setup struct {
 	schedule   schedule.Plan
 	generators map[string]generator // by the document's key
 	users      rotation.Users
+	engine     providers.Engine // that makes the values instead; zero: none
 }
 
 // parse checks a spec, as the rules of the CRD do and beyond them. Errors name the
@@ -40,10 +43,17 @@ func parse(spec v1alpha1.SecretRotationSpec) (setup, error) {
 		return setup{}, fmt.Errorf("spec.%w", err)
 	}
 	asked := setup{plan: plan, schedule: timing}
-	if asked.generators, err = generatorsOf(spec.Generate); err != nil {
+	if asked.users, err = usersOf(spec); err != nil {
 		return setup{}, err
 	}
-	if asked.users, err = usersOf(spec); err != nil {
+	if spec.Engine != nil {
+		asked.engine, err = engineOf(spec)
+		return asked, err
+	}
+	if spec.Path == "" {
+		return setup{}, errors.New("spec.path: say which document is rotated, or give spec.engine")
+	}
+	if asked.generators, err = generatorsOf(spec.Generate); err != nil {
 		return setup{}, err
 	}
 	return asked, asked.checkKeys()

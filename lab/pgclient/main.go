@@ -12,6 +12,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -21,18 +22,23 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-const usage = `pgclient login            log in ten times a second, and write down in table attempts what came of it
+var errUsage = errors.New(`what is to be done?
+
+pgclient login            log in ten times a second, and write down in table attempts what came of it
 pgclient set FOLDER       FOLDER has new/password, and old/password or the login of somebody
                           who may change it: give the user new/username, or ROLE, the new one
-pgclient verify FOLDER    log in as the user with the new one
-`
+pgclient verify FOLDER    log in as the user with the new one`)
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "pgclient:", err)
-		os.Exit(1)
+		code := 1
+		if errors.Is(err, errUsage) {
+			code = 2
+		}
+		os.Exit(code)
 	}
 }
 
@@ -45,9 +51,7 @@ func run(ctx context.Context, args []string) error {
 	case len(args) == 2 && args[0] == "verify":
 		return verify(ctx, folder(args[1]))
 	}
-	fmt.Fprint(os.Stderr, usage)
-	os.Exit(2)
-	return nil
+	return errUsage
 }
 
 // connect logs in; a user or a password that is empty is that of the variables.
