@@ -25,10 +25,11 @@ import (
 var ErrEnvironment = errors.New("no such environment")
 
 // Described is the cluster that manifests describe: Deployments, StatefulSets,
-// DaemonSets, SecretClaims, SealedSecrets, Environments and Namespaces. Those in
-// namespaces name theirs. What a cluster would have beside is thought of: the
-// namespaces, the claims that annotations ask for, the Secrets that claims and
-// SealedSecrets make, and one pod of each workload that wants any, made from its
+// DaemonSets, SecretClaims, SealedSecrets, SecretRotations, Environments,
+// ClusterSecretStores and Namespaces. Those in namespaces name theirs. What a cluster
+// would have beside is thought of: the namespaces, the stores that environments name,
+// the claims that annotations ask for, the Secrets that claims and SealedSecrets make,
+// and one pod of each workload that wants any, made from its
 // template. The manifests become the World's, and are changed.
 //
 // in, where not empty, is the environment that all namespaces are taken to be
@@ -86,6 +87,8 @@ func (d *describing) take(object client.Object) {
 		d.claims[client.ObjectKeyFromObject(object)] = object
 	case *ssv1alpha1.SealedSecret:
 		d.sealed = append(d.sealed, object)
+	case *v1alpha1.SecretRotation, *v1alpha1.ClusterSecretStore:
+		d.objects = append(d.objects, object)
 	default:
 		d.workloads = append(d.workloads, object)
 	}
@@ -115,6 +118,7 @@ func (d *describing) think() {
 		environments = append(environments, *one)
 		d.objects = append(d.objects, one)
 	}
+	d.objects = append(d.objects, assumedStores(d.objects)...)
 	for _, name := range slices.Sorted(maps.Keys(d.namespaces)) {
 		d.namespace(name, environments)
 	}

@@ -43,6 +43,9 @@ type World struct {
 	claimOf map[types.NamespacedName]string
 	// keys of the Secrets of which they are known.
 	keys map[types.NamespacedName][]string
+	// claims and rotations that there are.
+	claims    []*v1alpha1.SecretClaim
+	rotations []*v1alpha1.SecretRotation
 }
 
 // maker of a Secret.
@@ -73,6 +76,8 @@ func newWorld(objects []client.Object, webhook, where string) (*World, error) {
 		switch object := object.(type) {
 		case *v1alpha1.SecretClaim:
 			w.addClaim(object)
+		case *v1alpha1.SecretRotation:
+			w.rotations = append(w.rotations, object)
 		case *metav1.PartialObjectMetadata:
 			if object.Kind == "Secret" {
 				w.addSecret(object)
@@ -94,6 +99,7 @@ func (w *World) addClaim(claim *v1alpha1.SecretClaim) {
 	name := client.ObjectKeyFromObject(claim)
 	makes := claim.TargetName()
 	w.claimed[name], w.claimOf[makes] = makes, claim.Name
+	w.claims = append(w.claims, claim)
 }
 
 func (w *World) addSecret(secret *metav1.PartialObjectMetadata) {
