@@ -13,7 +13,7 @@ import (
 
 // plannedKinds are the kinds that a plan looks at in files.
 func plannedKinds() []string {
-	return []string{"Deployment", "StatefulSet", "DaemonSet", "SecretClaim", "SealedSecret", "Environment", "Namespace"}
+	return []string{"Deployment", "StatefulSet", "DaemonSet", "SecretClaim", "SealedSecret", "SecretRotation", "ClusterSecretStore", "Environment", "Namespace"}
 }
 
 // plannedObject reads an object of a file, with its namespace; nil for one that
@@ -29,6 +29,10 @@ func plannedObject(one placed, namespace string) (client.Object, error) {
 		object = &appsv1.DaemonSet{}
 	case v1alpha1.GroupVersion.String() + " SecretClaim":
 		object = &v1alpha1.SecretClaim{}
+	case v1alpha1.GroupVersion.String() + " SecretRotation":
+		object = &v1alpha1.SecretRotation{}
+	case v1alpha1.GroupVersion.String() + " ClusterSecretStore":
+		object = &v1alpha1.ClusterSecretStore{}
 	case "bitnami.com/v1alpha1 SealedSecret":
 		object = &ssv1alpha1.SealedSecret{}
 	case "v1 Namespace":
@@ -45,7 +49,8 @@ func plannedObject(one placed, namespace string) (client.Object, error) {
 	if object.GetName() == "" {
 		return nil, fmt.Errorf("%s: metadata.name is missing", one)
 	}
-	if _, isNamespace := object.(*corev1.Namespace); isNamespace {
+	switch object.(type) {
+	case *corev1.Namespace, *v1alpha1.ClusterSecretStore:
 		return object, nil
 	}
 	if object.GetNamespace() == "" {
