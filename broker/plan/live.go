@@ -12,9 +12,11 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/privyseal/privyseal/broker/restart"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
 )
 
@@ -89,16 +91,33 @@ func gather(ctx context.Context, reader client.Reader, namespace string) ([]clie
 }
 
 func live(ctx context.Context, reader client.Reader, objects []client.Object, namespace, webhook string) (*World, error) {
+	rollouts, unknown := rolloutsOf(ctx, reader, namespace)
+	objects = append(objects, rollouts...)
 	configuration := &admissionregistrationv1.MutatingWebhookConfiguration{}
 	err := reader.Get(ctx, client.ObjectKey{Name: webhook}, configuration)
 	if err == nil {
 		objects = append(objects, configuration)
 	}
 	w, worldErr := newWorld(objects, webhook, where(namespace))
+	if worldErr == nil && unknown != nil {
+		w.Notes = append(w.Notes, fmt.Sprintf("Rollouts of Argo are not in it: %v", unknown))
+	}
 	if worldErr == nil && client.IgnoreNotFound(err) != nil {
 		w.Notes = append(w.Notes, fmt.Sprintf("whether pods are replaced for a secret that they ask for and lack is not known: reading the webhook's configuration %s: %v", webhook, err))
 	}
 	return w, worldErr
+}
+
+// rolloutsOf Argo; none in a cluster that does not have the kind.
+func rolloutsOf(ctx context.Context, reader client.Reader, namespace string) ([]client.Object, error) {
+	list := &unstructured.UnstructuredList{}
+	kind := restart.ArgoRollout()
+	list.SetGroupVersionKind(kind.GroupVersion().WithKind(kind.Kind + "List"))
+	found, err := listed(ctx, reader, list, client.InNamespace(namespace))
+	if meta.IsNoMatchError(err) {
+		return nil, nil
+	}
+	return found, err
 }
 
 // assumedStores are those that environments name and that are not known, each at an

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -86,10 +85,17 @@ func newWorld(objects []client.Object, webhook, where string) (*World, error) {
 	}
 	for _, object := range objects {
 		if workload, is := restart.WorkloadOf(object); is {
+			if _, passedOver := restart.TemplateOf(object); passedOver != "" {
+				w.Notes = append(w.Notes, fmt.Sprintf("%s is passed over: %s", workload, passedOver))
+				continue
+			}
 			pod, _ := asPod(templateOf(object), w.targetOf(workload.Namespace))
 			w.reads[workload] = restart.ReadsOf(&pod.Spec)
 			w.workloads = append(w.workloads, workload)
 		}
+	}
+	if slices.ContainsFunc(w.workloads, func(one restart.Workload) bool { return one.Kind == restart.ArgoRollout().Kind }) {
+		w.Notes = append(w.Notes, "Rollouts of Argo are restarted where the chart's argoRollouts.enabled says so")
 	}
 	slices.SortFunc(w.workloads, func(a, b restart.Workload) int { return strings.Compare(a.String(), b.String()) })
 	return w, nil
@@ -143,15 +149,8 @@ func (w *World) environmentOf(ctx context.Context, namespace string) (string, er
 }
 
 func templateOf(object client.Object) *corev1.PodTemplateSpec {
-	switch object := object.(type) {
-	case *appsv1.Deployment:
-		return &object.Spec.Template
-	case *appsv1.StatefulSet:
-		return &object.Spec.Template
-	case *appsv1.DaemonSet:
-		return &object.Spec.Template
-	}
-	return &corev1.PodTemplateSpec{}
+	template, _ := restart.TemplateOf(object)
+	return template
 }
 
 // injectedVolume begins the names of the volumes that the webhook adds.

@@ -219,7 +219,7 @@ func (p *planning) described() ([]client.Object, error) {
 		objects = append(objects, object)
 	}
 	if workloads == 0 && !p.rotations {
-		return nil, errors.New("there is no Deployment, StatefulSet or DaemonSet in the files")
+		return nil, errors.New("there is no Deployment, StatefulSet, DaemonSet or Rollout in the files")
 	}
 	return objects, nil
 }
