@@ -42,6 +42,7 @@ func TestOnARealAPIServer(t *testing.T) {
 		"what has no effect is told":                           whatHasNoEffectIsTold,
 		"without the option Reloader's annotations are silent": withoutTheOptionReloadersAnnotationsAreNotRead,
 		"a pause is one rollout and ends":                      aPauseIsOneRolloutAndEnds,
+		"the end of a pause waits for its turn":                theEndOfAPauseWaitsForItsTurn,
 		"what is not ours waits for windows":                   whatIsNotOursWaitsForWindows,
 
 		"what changes in a blackout is one patch at its end": whatChangesInABlackoutIsOnePatchAtItsEnd,
