@@ -5,9 +5,14 @@ import (
 	"strings"
 	"testing"
 
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 
+	"github.com/privyseal/privyseal/broker/brokertest"
 	"github.com/privyseal/privyseal/broker/plan"
+	"github.com/privyseal/privyseal/broker/restart"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
 )
 
@@ -31,10 +36,11 @@ func TestARotationIsPlannedByWhatTheClusterHas(t *testing.T) {
 	c.synced("db", map[string]int64{"password": 0, "user": 0})
 	c.running(deployment("web", "db:password"))
 	c.running(deployment("other", "db:user"))
+	c.rollout("canary", deployment("canary", "db:password").Spec.Template)
 	of := rotationOf("db")
 	c.create(of)
 	ours := c.rotation()
-	if !slices.Equal(outcomes(ours), []string{"web restarts"}) || ours.Path != "kv/db" || ours.Store != "vault" || len(ours.Blocks) > 0 || ours.Begins.IsZero() {
+	if !slices.Equal(outcomes(ours), []string{"web restarts", "canary restarts"}) || ours.Path != "kv/db" || ours.Store != "vault" || len(ours.Blocks) > 0 || ours.Begins.IsZero() {
 		t.Errorf("the plan is %+v", ours)
 	}
 	// The daemon says that it may not be written, and a claim is not in order.
@@ -51,6 +57,29 @@ func TestARotationIsPlannedByWhatTheClusterHas(t *testing.T) {
 			t.Errorf("it sent %s", asked)
 		}
 	}
+}
+
+// rollout is a Rollout of Argo with one pod, in a cluster that has them.
+func (c *cluster) rollout(name string, template corev1.PodTemplateSpec) {
+	c.Helper()
+	brokertest.DefineRollouts(c.T, c.access)
+	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&template)
+	if err != nil {
+		c.Fatal(err)
+	}
+	rollout := restart.NewArgoRollout()
+	rollout.SetNamespace("pay")
+	rollout.SetName(name)
+	rollout.Object["spec"] = map[string]any{"replicas": int64(1), "template": content}
+	c.create(rollout)
+	owner := *metav1.NewControllerRef(rollout, restart.ArgoRollout())
+	set := &appsv1.ReplicaSet{ObjectMeta: meta(name), Spec: appsv1.ReplicaSetSpec{
+		Selector: &metav1.LabelSelector{MatchLabels: template.Labels}, Template: template}}
+	set.OwnerReferences = []metav1.OwnerReference{owner}
+	c.create(set)
+	pod := &corev1.Pod{ObjectMeta: meta(name + "-0"), Spec: template.Spec}
+	pod.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(set, appsv1.SchemeGroupVersion.WithKind("ReplicaSet"))}
+	c.create(pod)
 }
 
 // rotation db as somebody plans it.
