@@ -53,6 +53,7 @@ func TestOnARealAPIServer(t *testing.T) {
 
 		"Rollouts of Argo are one patch for one change":       rolloutsOfArgoAreOnePatchForOneChange,
 		"Rollouts of Argo are restarted for what is not ours": rolloutsOfArgoAreRestartedForWhatIsNotOurs,
+		"Rollouts of Argo are restarted by time":              rolloutsOfArgoAreRestartedByTimeWhereTheyAskForIt,
 
 		"no more roll than the budget lets":             noMoreRollThanTheBudgetLets,
 		"one that fails stops the rest":                 oneThatFailsStopsTheRest,

@@ -229,8 +229,7 @@ func (c *Controller) peer(ctx context.Context, w Workload, stale Stale) (Peer, e
 		return Peer{}, err
 	}
 	peer := Peer{Workload: w, Target: stale.Target, First: goesFirst(s)}
-	line, _ := s.restartedFor()
-	restarted, named := counters(line)[stale.Target]
+	restarted, named := s.restarted()[stale.Target]
 	peer.Covered = named && restarted >= stale.Sequence
 	if !peer.Covered && !peer.First {
 		return peer, nil
@@ -341,8 +340,7 @@ func (t *turns) unseen(w Workload, s shape) (beginning, bool) {
 	if begun.pausedAt != "" && s.GetAnnotations()[reloader.PausedAt] == begun.pausedAt {
 		return begun, true
 	}
-	line, _ := s.restartedFor()
-	shown := counters(line)
+	shown := s.restarted()
 	if begun.injectedFor != "" && s.template.Annotations[v1alpha1.AnnotationInjectedFor] != begun.injectedFor {
 		return begun, true
 	}
