@@ -10,6 +10,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -25,10 +26,11 @@ import (
 var ErrEnvironment = errors.New("no such environment")
 
 // Described is the cluster that manifests describe: Deployments, StatefulSets,
-// DaemonSets, SecretClaims, SealedSecrets, Environments and Namespaces. Those in
-// namespaces name theirs. What a cluster would have beside is thought of: the
-// namespaces, the claims that annotations ask for, the Secrets that claims and
-// SealedSecrets make, and one pod of each workload that wants any, made from its
+// DaemonSets, Rollouts of Argo, SecretClaims, SealedSecrets, SecretRotations, Environments,
+// ClusterSecretStores and Namespaces. Those in namespaces name theirs. What a cluster
+// would have beside is thought of: the namespaces, the stores that environments name,
+// the claims that annotations ask for, the Secrets that claims and SealedSecrets make,
+// and one pod of each workload that wants any, made from its
 // template. The manifests become the World's, and are changed.
 //
 // in, where not empty, is the environment that all namespaces are taken to be
@@ -51,7 +53,7 @@ func Described(manifests []client.Object, in string) (*World, error) {
 	if err != nil {
 		return nil, err
 	}
-	w.Notes, w.secrets, w.keys = d.notes, d.secrets, d.keys
+	w.Notes, w.secrets, w.keys = append(d.notes, w.Notes...), d.secrets, d.keys
 	for _, workload := range d.workloads {
 		name, _ := restart.WorkloadOf(workload)
 		w.replicas[name] = replicasOf(workload)
@@ -86,6 +88,8 @@ func (d *describing) take(object client.Object) {
 		d.claims[client.ObjectKeyFromObject(object)] = object
 	case *ssv1alpha1.SealedSecret:
 		d.sealed = append(d.sealed, object)
+	case *v1alpha1.SecretRotation, *v1alpha1.ClusterSecretStore:
+		d.objects = append(d.objects, object)
 	default:
 		d.workloads = append(d.workloads, object)
 	}
@@ -115,6 +119,7 @@ func (d *describing) think() {
 		environments = append(environments, *one)
 		d.objects = append(d.objects, one)
 	}
+	d.objects = append(d.objects, assumedStores(d.objects)...)
 	for _, name := range slices.Sorted(maps.Keys(d.namespaces)) {
 		d.namespace(name, environments)
 	}
@@ -215,8 +220,13 @@ func (d *describing) run(workload client.Object) {
 	if replicas := replicasOf(workload); replicas != nil && *replicas == 0 {
 		return
 	}
-	owner := metav1.NewControllerRef(workload, appsv1.SchemeGroupVersion.WithKind(name.Kind))
-	if name.Kind == "Deployment" {
+	kind := appsv1.SchemeGroupVersion.WithKind(name.Kind)
+	isRollout := name.Kind == restart.ArgoRollout().Kind
+	if isRollout {
+		kind = restart.ArgoRollout()
+	}
+	owner := metav1.NewControllerRef(workload, kind)
+	if name.Kind == "Deployment" || isRollout {
 		set := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
 			Namespace: name.Namespace, Name: name.Name, UID: "set of " + workload.GetUID(), OwnerReferences: []metav1.OwnerReference{*owner}}}
 		set.SetGroupVersionKind(appsv1.SchemeGroupVersion.WithKind("ReplicaSet"))
@@ -238,6 +248,8 @@ func rest(workload client.Object) {
 		workload.Status = appsv1.StatefulSetStatus{ObservedGeneration: workload.Generation}
 	case *appsv1.DaemonSet:
 		workload.Status = appsv1.DaemonSetStatus{ObservedGeneration: workload.Generation}
+	case *unstructured.Unstructured:
+		workload.Object["status"] = map[string]any{"phase": "Healthy", "observedGeneration": fmt.Sprint(workload.GetGeneration())}
 	}
 }
 
@@ -253,6 +265,10 @@ func replicasOf(workload client.Object) *int {
 	case *appsv1.StatefulSet:
 		if workload.Spec.Replicas != nil {
 			replicas = workload.Spec.Replicas
+		}
+	case *unstructured.Unstructured:
+		if said, there, err := unstructured.NestedInt64(workload.Object, "spec", "replicas"); there && err == nil {
+			return new(int(said))
 		}
 	default:
 		return nil

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -43,6 +42,9 @@ type World struct {
 	claimOf map[types.NamespacedName]string
 	// keys of the Secrets of which they are known.
 	keys map[types.NamespacedName][]string
+	// claims and rotations that there are.
+	claims    []*v1alpha1.SecretClaim
+	rotations []*v1alpha1.SecretRotation
 }
 
 // maker of a Secret.
@@ -73,6 +75,8 @@ func newWorld(objects []client.Object, webhook, where string) (*World, error) {
 		switch object := object.(type) {
 		case *v1alpha1.SecretClaim:
 			w.addClaim(object)
+		case *v1alpha1.SecretRotation:
+			w.rotations = append(w.rotations, object)
 		case *metav1.PartialObjectMetadata:
 			if object.Kind == "Secret" {
 				w.addSecret(object)
@@ -81,10 +85,17 @@ func newWorld(objects []client.Object, webhook, where string) (*World, error) {
 	}
 	for _, object := range objects {
 		if workload, is := restart.WorkloadOf(object); is {
+			if _, passedOver := restart.TemplateOf(object); passedOver != "" {
+				w.Notes = append(w.Notes, fmt.Sprintf("%s is passed over: %s", workload, passedOver))
+				continue
+			}
 			pod, _ := asPod(templateOf(object), w.targetOf(workload.Namespace))
 			w.reads[workload] = restart.ReadsOf(&pod.Spec)
 			w.workloads = append(w.workloads, workload)
 		}
+	}
+	if slices.ContainsFunc(w.workloads, func(one restart.Workload) bool { return one.Kind == restart.ArgoRollout().Kind }) {
+		w.Notes = append(w.Notes, "Rollouts of Argo are restarted where the chart's argoRollouts.enabled says so")
 	}
 	slices.SortFunc(w.workloads, func(a, b restart.Workload) int { return strings.Compare(a.String(), b.String()) })
 	return w, nil
@@ -94,6 +105,7 @@ func (w *World) addClaim(claim *v1alpha1.SecretClaim) {
 	name := client.ObjectKeyFromObject(claim)
 	makes := claim.TargetName()
 	w.claimed[name], w.claimOf[makes] = makes, claim.Name
+	w.claims = append(w.claims, claim)
 }
 
 func (w *World) addSecret(secret *metav1.PartialObjectMetadata) {
@@ -137,15 +149,8 @@ func (w *World) environmentOf(ctx context.Context, namespace string) (string, er
 }
 
 func templateOf(object client.Object) *corev1.PodTemplateSpec {
-	switch object := object.(type) {
-	case *appsv1.Deployment:
-		return &object.Spec.Template
-	case *appsv1.StatefulSet:
-		return &object.Spec.Template
-	case *appsv1.DaemonSet:
-		return &object.Spec.Template
-	}
-	return &corev1.PodTemplateSpec{}
+	template, _ := restart.TemplateOf(object)
+	return template
 }
 
 // injectedVolume begins the names of the volumes that the webhook adds.

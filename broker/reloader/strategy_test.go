@@ -7,8 +7,8 @@ import (
 	"github.com/privyseal/privyseal/broker/reloader"
 )
 
-func TestAStrategyOtherThanTheTemplateIsToldOf(t *testing.T) {
-	for says, wrong := range map[string]bool{"rollout": false, "restart": true, "Rollout": true, "": true} {
+func TestAStrategyThatIsNoneIsToldOf(t *testing.T) {
+	for says, wrong := range map[string]bool{"rollout": false, "restart": false, "Rollout": true, "": true} {
 		err := reloader.CheckStrategy(map[string]string{reloader.Strategy: says})
 		if (err != nil) != wrong {
 			t.Errorf("%q: %v", says, err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync/atomic"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -17,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/privyseal/privyseal/broker/foreign"
+	"github.com/privyseal/privyseal/broker/reloader"
 )
 
 // Rollouts of Argo
@@ -29,11 +31,11 @@ import (
 // over. That template is also the one of a Deployment, and patching it could be a
 // rollout of two workloads at once.
 //
-// Argo can also replace pods without a new template, once spec.restartAt has
-// passed. That is not done. Such pods have no line, so that their age would be all
-// that proves what they were started with: the time would have to lie as far after
-// a change as clocks may differ, and pods that fail since then could not be told
-// from those that did before.
+// Argo can also replace pods without a new template: those that are older than
+// spec.restartAt, once that has passed. Where Reloader's annotation asks for it, the
+// line is on the Rollout itself, and moves with the time. Such pods have no line, and
+// their age is all that proves what they were started with; so the time lies as far
+// after the change as clocks may differ. Undoing a Rollout leaves both alone.
 
 // ArgoRollout is the kind.
 func ArgoRollout() schema.GroupVersionKind {
@@ -70,6 +72,7 @@ type argoSpec struct {
 	Paused      bool                    `json:"paused,omitempty"`
 	Template    *corev1.PodTemplateSpec `json:"template,omitempty"`
 	WorkloadRef *argoWorkloadRef        `json:"workloadRef,omitempty"`
+	RestartAt   *metav1.Time            `json:"restartAt,omitempty"`
 }
 
 type argoWorkloadRef struct {
@@ -133,11 +136,31 @@ func shapeOfArgo(object *unstructured.Unstructured) shape {
 		s.template = read.Spec.Template
 	}
 	s.wantsPods = wanted(read.Spec.Replicas) > 0
+	s.byRestartAt = object.GetAnnotations()[reloader.Strategy] == reloader.StrategyRestart
+	if read.Spec.RestartAt != nil {
+		s.restartAt = read.Spec.RestartAt.Time
+	}
 	if read.Spec.Paused {
 		s.held = HeldByPause
 	}
 	s.underWay, s.overdue, s.atStep = read.rolls()
 	return s
+}
+
+// restartAt is the time before which pods are replaced that hold anything older than
+// the line: those that are made later prove by their age that they do not. It never
+// moves back.
+func (c *Controller) restartAt(s shape, line map[string]int64) time.Time {
+	at := c.config.Clock.Now()
+	for _, sequence := range line {
+		if proven := time.Unix(sequence, 0).Add(lag); proven.After(at) {
+			at = proven
+		}
+	}
+	if s.restartAt.After(at) {
+		return s.restartAt
+	}
+	return at.Truncate(time.Second)
 }
 
 // rolls says how far a rollout is, by the phase that Argo's controller and its

@@ -154,7 +154,7 @@ func rolloutsOfArgoAreRestartedForWhatIsNotOurs(c *cluster) {
 	c.rollouts = true
 	c.reloader = &reloader.Options{}
 	c.secret("db", "password=a")
-	web := c.argo("web", map[string]string{auto: "true", reloader.Strategy: "restart"}, envFrom("db"))
+	web := c.argo("web", map[string]string{auto: "true", reloader.Strategy: "sideways"}, envFrom("db"))
 	c.argoWith("referring", map[string]string{auto: "true"}, map[string]any{"workloadRef": map[string]any{"kind": "Deployment", "name": "web"}})
 	d := c.daemon()
 	c.toldOfRollouts(d)
@@ -162,13 +162,64 @@ func rolloutsOfArgoAreRestartedForWhatIsNotOurs(c *cluster) {
 	c.quietly("what is seen first")
 	c.secret("db", "password=b")
 	c.until("the Rollout is patched", func() bool { return strings.HasPrefix(c.line(web), "1 secret/db=") })
-	c.until("it is told that there is one way", func() bool {
-		return strings.Contains(strings.Join(c.notes("web"), "\n"), "Rollout ReloaderAnnotation: annotation "+reloader.Strategy+`: "restart" has no effect`)
+	c.until("it is told that there is no such way", func() bool {
+		return strings.Contains(strings.Join(c.notes("web"), "\n"), "Rollout ReloaderAnnotation: annotation "+reloader.Strategy+`: "sideways" has no effect`)
 	})
 	c.until("it is told that one is passed over", func() bool {
 		return strings.Contains(strings.Join(c.notes("referring"), "\n"), "Rollout ReloaderAnnotation: annotations of Reloader have no effect here: its pods are made from the template of Deployment web (spec.workloadRef)")
 	})
 	c.until("the patch is the one that was sent", func() bool { return cmp.Equal([]string{"PATCH web"}, c.requests()) })
+}
+
+// restarts is the line on a Rollout itself, and when its pods are to be replaced.
+func (c *cluster) restarts(rollout *unstructured.Unstructured) (line string, at time.Time) {
+	c.Helper()
+	c.must(c.client.Get(c.Context(), client.ObjectKeyFromObject(rollout), rollout))
+	text, _, err := unstructured.NestedString(rollout.Object, "spec", "restartAt")
+	c.must(err)
+	if text != "" {
+		at, err = time.Parse(time.RFC3339, text)
+		c.must(err)
+	}
+	return rollout.GetAnnotations()[v1alpha1.AnnotationRestartedFor], at
+}
+
+// One that asks for it keeps its template, and its pods are replaced once their age can
+// prove that they are newer than the change.
+func rolloutsOfArgoAreRestartedByTimeWhereTheyAskForIt(c *cluster) {
+	c.rollouts = true
+	c.reloader = &reloader.Options{}
+	c.claim("db", "", "password=a")
+	web := c.argo("web", map[string]string{reloader.Strategy: "restart"}, envFrom("db"))
+	first := c.daemon()
+	c.toldOfRollouts(first)
+	c.dealtWith()
+	for _, password := range []string{"password=b", "password=c"} {
+		_, before := c.restarts(web)
+		c.change("db", password)
+		change := c.now
+		c.until("the time is set", func() bool { line, _ := c.restarts(web); return line == fmt.Sprint("db=", change) })
+		line := c.line(web)
+		_, at := c.restarts(web)
+		if at.Before(time.Unix(change+30, 0)) || at.Before(before) || strings.Contains(line, "=") {
+			c.Errorf("it restarts at %s for a change at %s, its template has %q", at, time.Unix(change, 0), line)
+		}
+		c.dealtWith()
+		if diff := cmp.Diff([]string{"PATCH web"}, c.requests()); diff != "" {
+			c.Fatal(diff)
+		}
+	}
+	// Another daemon knows it, though all pods are those of before.
+	first.stop()
+	second := c.daemon()
+	c.toldOfRollouts(second)
+	c.dealtWith()
+	if requests := c.requests(); len(requests) > 0 {
+		c.Fatal("starting again sends", requests)
+	}
+	if diff := cmp.Diff(v1alpha1.Consumers{Stale: 1}, c.counts(second, "db")); diff != "" {
+		c.Error(diff)
+	}
 }
 
 // argoOf is a Rollout with three replicas, as generation2's template.

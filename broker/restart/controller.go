@@ -209,7 +209,7 @@ func (c *Controller) Reconcile(ctx context.Context, w Workload) (reconcile.Resul
 			return reconcile.Result{}, err
 		}
 	}
-	goesOn, err := c.resume(ctx, w, s)
+	goesOn, err := c.resume(ctx, w, s, facts, decision)
 	if err != nil {
 		return reconcile.Result{}, err
 	}

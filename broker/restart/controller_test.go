@@ -42,6 +42,7 @@ func TestOnARealAPIServer(t *testing.T) {
 		"what has no effect is told":                           whatHasNoEffectIsTold,
 		"without the option Reloader's annotations are silent": withoutTheOptionReloadersAnnotationsAreNotRead,
 		"a pause is one rollout and ends":                      aPauseIsOneRolloutAndEnds,
+		"the end of a pause waits for its turn":                theEndOfAPauseWaitsForItsTurn,
 		"what is not ours waits for windows":                   whatIsNotOursWaitsForWindows,
 
 		"what changes in a blackout is one patch at its end": whatChangesInABlackoutIsOnePatchAtItsEnd,
@@ -52,6 +53,7 @@ func TestOnARealAPIServer(t *testing.T) {
 
 		"Rollouts of Argo are one patch for one change":       rolloutsOfArgoAreOnePatchForOneChange,
 		"Rollouts of Argo are restarted for what is not ours": rolloutsOfArgoAreRestartedForWhatIsNotOurs,
+		"Rollouts of Argo are restarted by time":              rolloutsOfArgoAreRestartedByTimeWhereTheyAskForIt,
 
 		"no more roll than the budget lets":             noMoreRollThanTheBudgetLets,
 		"one that fails stops the rest":                 oneThatFailsStopsTheRest,

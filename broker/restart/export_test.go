@@ -29,14 +29,14 @@ func AddIndexes(ctx context.Context, indexer client.FieldIndexer) error {
 // PatchFor is the patch that restarts a workload as it was read.
 func PatchFor(object client.Object, line map[string]int64) (client.Patch, error) {
 	s, err := shapeOf(object)
-	return patchFor(s, line, "", ""), err
+	return patchFor(s, line, "", "", time.Time{}), err
 }
 
 // InjectionPatch is the patch that restarts a workload as it was read for pods
 // that lack a secret.
 func InjectionPatch(object client.Object, line map[string]int64, injectedFor string) (client.Patch, error) {
 	s, err := shapeOf(object)
-	return patchFor(s, line, injectedFor, ""), err
+	return patchFor(s, line, injectedFor, "", time.Time{}), err
 }
 
 // Holding says what keeps a workload from replacing its pods.

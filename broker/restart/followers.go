@@ -137,8 +137,7 @@ func follow(w Workload, facts Facts, target string, s shape, now time.Time) Foll
 // troubled says whether a pod of the last restart has been in trouble for longer
 // than it takes to recover.
 func troubled(pods []Pod, s shape, now time.Time) bool {
-	line, restarted := s.restartedFor()
 	return slices.ContainsFunc(pods, func(p Pod) bool {
-		return restarted && p.Line == line && p.Trouble != "" && now.Sub(time.Unix(p.Created, 0)) > recovers
+		return s.madeFor(p) && p.Trouble != "" && now.Sub(time.Unix(p.Created, 0)) > recovers
 	})
 }

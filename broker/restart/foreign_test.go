@@ -1,8 +1,10 @@
 package restart_test
 
 import (
+	"context"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/privyseal/privyseal/broker/annotation"
+	"github.com/privyseal/privyseal/broker/brokertest"
 	"github.com/privyseal/privyseal/broker/foreign"
 	"github.com/privyseal/privyseal/broker/reloader"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
@@ -463,4 +466,42 @@ func aPauseIsOneRolloutAndEnds(c *cluster) {
 		c.Error("the pause of somebody else is", theirs.Spec.Paused, theirs.Annotations)
 	}
 	c.until("it is told", func() bool { return strings.Contains(strings.Join(c.notes("web"), "\n"), "Deployment Resumed: ") })
+}
+
+// Two pauses end at once, and the budget lets one roll: the other goes on when that
+// is through.
+func theEndOfAPauseWaitsForItsTurn(c *cluster) {
+	c.reloader = &reloader.Options{}
+	c.secret("db", "password=a")
+	names := []string{"one", "two"}
+	for _, name := range names {
+		c.reloaded(name, map[string]string{auto: "true", reloader.PausePeriod: "6s"}, envFrom("db"))
+		c.ready(name)
+	}
+	paused := func() (still []string) {
+		for _, name := range names {
+			web := &appsv1.Deployment{ObjectMeta: c.meta(name)}
+			if c.line(web); web.Spec.Paused {
+				still = append(still, name)
+			}
+		}
+		return still
+	}
+	c.daemon()
+	c.remembers("secret/db")
+	c.secret("db", "password=b")
+	c.until("both are paused", func() bool { return len(paused()) == 2 })
+	c.bounded(&v1alpha1.Restarts{MaxConcurrent: new(int32(1))})
+	c.until("one goes on", func() bool { return len(paused()) == 1 })
+	waits := paused()[0]
+	brokertest.Throughout(c.T, 5*time.Second, func(context.Context) error {
+		if still := paused(); !slices.Equal(still, []string{waits}) {
+			return fmt.Errorf("%v are paused", still)
+		}
+		return nil
+	})
+	goes := names[1-slices.Index(names, waits)]
+	c.rollout(goes)
+	c.ready(goes)
+	c.until("the other goes on too", func() bool { return len(paused()) == 0 })
 }

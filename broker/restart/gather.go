@@ -59,6 +59,7 @@ func (g gatherer) workload(ctx context.Context, w Workload) (shape, error) {
 	if err == nil && s.passedOver != "" {
 		return shape{}, w.gone()
 	}
+	s.byRestartAt = s.byRestartAt && g.foreign != nil // it is Reloader's annotation that says so
 	return s, err
 }
 

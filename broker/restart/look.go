@@ -5,6 +5,8 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/privyseal/privyseal/broker/waits"
@@ -19,6 +21,8 @@ type Looker struct{ c *Controller }
 func NewLooker(snapshot *Snapshot, config Config, at time.Time) *Looker {
 	c := New(Config{Clock: moment(at), Webhook: config.Webhook, MaxConcurrent: config.MaxConcurrent})
 	c.gather = newGatherer(snapshot, Config{Webhook: config.Webhook})
+	c.gather.rollouts = &c.rollouts
+	c.rollouts.served.Store(true) // a snapshot has them, or none
 	return &Looker{c}
 }
 
@@ -32,15 +36,29 @@ func (m moment) Since(t time.Time) time.Duration { return time.Time(m).Sub(t) }
 // not restarted.
 func WorkloadOf(object client.Object) (w Workload, is bool) {
 	w.NamespacedName = client.ObjectKeyFromObject(object)
-	switch object.(type) {
+	switch object := object.(type) {
 	case *appsv1.Deployment:
 		w.Kind = "Deployment"
 	case *appsv1.StatefulSet:
 		w.Kind = "StatefulSet"
 	case *appsv1.DaemonSet:
 		w.Kind = "DaemonSet"
+	case *unstructured.Unstructured:
+		if isArgo(object) {
+			w.Kind = kindRollout
+		}
 	}
 	return w, w.Kind != ""
+}
+
+// TemplateOf a workload's pods; an empty one for an object that is none, or that is
+// passed over, which passedOver says why.
+func TemplateOf(object client.Object) (template *corev1.PodTemplateSpec, passedOver string) {
+	s, err := shapeOf(object)
+	if err != nil {
+		return &corev1.PodTemplateSpec{}, ""
+	}
+	return s.template, s.passedOver
 }
 
 // Facts about a workload, with what windows hold back of it. The webhook is taken

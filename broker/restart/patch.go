@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -53,8 +54,14 @@ func annotationPath(of, name string) string {
 // name could be mistaken for the one that was judged.
 //
 // pausedAt is the time at which the patch pauses a Deployment; "": it does not.
-func patchFor(s shape, line map[string]int64, injectedFor, pausedAt string) client.Patch {
+//
+// Where the template is to be left alone, it is the line on the workload itself that is
+// tested and moved, with the time at which its pods are replaced.
+func patchFor(s shape, line map[string]int64, injectedFor, pausedAt string, restartAt time.Time) client.Patch {
 	text := annotation.FormatSequences(line)
+	if s.byRestartAt && injectedFor == "" {
+		return patchForTime(s, text, restartAt)
+	}
 	old, there := s.restartedFor()
 	if there && injectedFor == "" {
 		operations := []operation{
@@ -83,6 +90,25 @@ func patchFor(s shape, line map[string]int64, injectedFor, pausedAt string) clie
 	return client.RawPatch(types.MergePatchType, encode(map[string]any{"metadata": metadata, "spec": spec}))
 }
 
+// patchForTime is the patch that has pods replaced that are older than a time.
+func patchForTime(s shape, text string, at time.Time) client.Patch {
+	when := at.UTC().Format(time.RFC3339)
+	if old, there := s.restartedFor(); there {
+		path := annotationPath("/metadata/annotations/", v1alpha1.AnnotationRestartedFor)
+		return client.RawPatch(types.JSONPatchType, encode([]operation{
+			{"test", "/metadata/uid", string(s.GetUID())},
+			{"test", path, old},
+			{"replace", path, text},
+			{"add", "/spec/restartAt", when},
+		}))
+	}
+	return client.RawPatch(types.MergePatchType, encode(map[string]any{
+		"metadata": map[string]any{"uid": s.GetUID(), "resourceVersion": s.GetResourceVersion(),
+			"annotations": map[string]string{v1alpha1.AnnotationRestartedFor: text}},
+		"spec": map[string]any{"restartAt": when},
+	}))
+}
+
 func encode(value any) []byte {
 	data, err := json.Marshal(value)
 	if err != nil {
@@ -99,7 +125,7 @@ func (c *Controller) roll(ctx context.Context, w Workload, s shape, decision Dec
 	object.SetGroupVersionKind(w.gvk())
 	object.SetNamespace(w.Namespace)
 	object.SetName(w.Name)
-	err := c.client.Patch(ctx, object, patchFor(s, decision.Patch, decision.InjectedFor, c.pauses(w, s, decision)), client.FieldOwner(fieldManager))
+	err := c.client.Patch(ctx, object, patchFor(s, decision.Patch, decision.InjectedFor, c.pauses(w, s, decision), c.restartAt(s, decision.Patch)), client.FieldOwner(fieldManager))
 	switch {
 	case apierrors.IsConflict(err), apierrors.IsNotFound(err):
 		return errMoved
@@ -125,6 +151,7 @@ func (c *Controller) whyInvalid(ctx context.Context, w Workload, s shape, refusa
 	if err != nil {
 		return err
 	}
+	fresh.byRestartAt = s.byRestartAt
 	tested, _ := s.restartedFor()
 	if line, there := fresh.restartedFor(); !there || line != tested || fresh.GetUID() != s.GetUID() {
 		return errMoved

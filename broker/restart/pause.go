@@ -3,6 +3,7 @@ package restart
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -38,8 +39,9 @@ func (c *Controller) pauses(w Workload, s shape, decision Decision) string {
 }
 
 // resume ends a pause of ours that is over, unless windows forbid what would
-// begin then, and says when to look again; 0: when something happens.
-func (c *Controller) resume(ctx context.Context, w Workload, s shape) (time.Duration, error) {
+// begin then, or it is not its turn, and says when to look again; 0: when something
+// happens.
+func (c *Controller) resume(ctx context.Context, w Workload, s shape, facts Facts, decision Decision) (time.Duration, error) {
 	until, paused := reloader.PausedUntil(s.GetAnnotations())
 	if c.config.Foreign == nil || w.Kind != "Deployment" || s.held != HeldByPause || !paused {
 		return 0, nil
@@ -58,11 +60,20 @@ func (c *Controller) resume(ctx context.Context, w Workload, s shape) (time.Dura
 		}
 		return min(lookAtWindows, max(time.Millisecond, hold.Until.Sub(now))), nil
 	}
+	if hold, err = c.turnToResume(ctx, w, s, facts, decision); err != nil {
+		return 0, err
+	}
+	if hold.Holds() {
+		return lookAtTurns, nil // whoever ends before has it looked at sooner
+	}
 	object := &metav1.PartialObjectMetadata{}
 	object.SetGroupVersionKind(w.gvk())
 	object.SetNamespace(w.Namespace)
 	object.SetName(w.Name)
 	err = c.client.Patch(ctx, object, resumption(s), client.FieldOwner(fieldManager))
+	if err != nil {
+		c.turns.giveBack(w)
+	}
 	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) || apierrors.IsInvalid(err) {
 		return lookAgain, nil // it is another, or somebody was faster
 	}
@@ -72,6 +83,19 @@ func (c *Controller) resume(ctx context.Context, w Workload, s shape) (time.Dura
 	log.FromContext(ctx).Info("Resumed", "pausedAt", s.GetAnnotations()[reloader.PausedAt])
 	c.events.Eventf(s.Object, nil, corev1.EventTypeNormal, ReasonResumed, "Restart", "going on, since the pause is over that %s asks for", reloader.PausePeriod)
 	return 0, nil
+}
+
+// turnToResume says what keeps the rollout from beginning that a pause has held back,
+// and takes a place for it if nothing does. What the template was patched for is what
+// it begins for.
+func (c *Controller) turnToResume(ctx context.Context, w Workload, s shape, facts Facts, decision Decision) (waits.Hold, error) {
+	due := Decision{Stale: slices.Clone(decision.Stale)}
+	for i := range due.Stale {
+		due.Stale[i].Cause = due.Stale[i].Standing == HeldByPause
+	}
+	return c.turnFor(ctx, w, s, facts, due, beginning{
+		at: c.config.Clock.Now(), line: facts.RestartedFor, pausedAt: s.GetAnnotations()[reloader.PausedAt],
+	})
 }
 
 // resumption is the patch that ends the pause that was read, and no other.

@@ -36,7 +36,6 @@ func (r Rollout) occupies() bool { return r.UnderWay && r.Fails == "" }
 // long as a Deployment may by default counts as failing, whatever its kind.
 func (s shape) rollout(pods []Pod, now time.Time) Rollout {
 	r := Rollout{UnderWay: s.underWay && s.held == Rolling, Began: beganAt(s.Object), Live: len(pods)}
-	line, restarted := s.restartedFor()
 	latest := r.Began
 	for i, pod := range pods {
 		if i == 0 || pod.Ready.IsZero() || !r.Ready.IsZero() && pod.Ready.After(r.Ready) {
@@ -45,7 +44,7 @@ func (s shape) rollout(pods []Pod, now time.Time) Rollout {
 		if created := time.Unix(pod.Created, 0); created.After(latest) {
 			latest = created
 		}
-		if restarted && pod.Line == line {
+		if s.madeFor(pod) {
 			r.Fails = cmp.Or(r.Fails, pod.Trouble)
 		}
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/privyseal/privyseal/broker/annotation"
 	"github.com/privyseal/privyseal/broker/foreign"
+	"github.com/privyseal/privyseal/broker/reloader"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
 	"github.com/privyseal/privyseal/broker/waits"
 )
@@ -45,6 +46,8 @@ type beginning struct {
 	at          time.Time
 	line        map[string]int64
 	injectedFor string
+	// pausedAt is the pause that it ends; "": it ends none.
+	pausedAt string
 }
 
 // standpoint is what others wait for in a rollout.
@@ -87,6 +90,11 @@ func (c *Controller) bounds(ctx context.Context, namespace string) (bounds, erro
 // turn says what keeps a restart that is due from beginning now, and takes a
 // place for it if nothing does.
 func (c *Controller) turn(ctx context.Context, w Workload, s shape, facts Facts, decision Decision) (waits.Hold, error) {
+	return c.turnFor(ctx, w, s, facts, decision, beginning{at: c.config.Clock.Now(), line: decision.Patch, injectedFor: decision.InjectedFor})
+}
+
+// turnFor says so of what would begin.
+func (c *Controller) turnFor(ctx context.Context, w Workload, s shape, facts Facts, decision Decision, begins beginning) (waits.Hold, error) {
 	bounds, err := c.bounds(ctx, w.Namespace)
 	if err != nil || !bounds.bounded {
 		return waits.Hold{}, err
@@ -118,7 +126,7 @@ func (c *Controller) turn(ctx context.Context, w Workload, s shape, facts Facts,
 		return hold, nil
 	}
 	delete(c.turns.waiting, w)
-	c.turns.begun[w] = beginning{c.config.Clock.Now(), decision.Patch, decision.InjectedFor}
+	c.turns.begun[w] = begins
 	return waits.Hold{}, nil
 }
 
@@ -221,8 +229,7 @@ func (c *Controller) peer(ctx context.Context, w Workload, stale Stale) (Peer, e
 		return Peer{}, err
 	}
 	peer := Peer{Workload: w, Target: stale.Target, First: goesFirst(s)}
-	line, _ := s.restartedFor()
-	restarted, named := counters(line)[stale.Target]
+	restarted, named := s.restarted()[stale.Target]
 	peer.Covered = named && restarted >= stale.Sequence
 	if !peer.Covered && !peer.First {
 		return peer, nil
@@ -330,8 +337,10 @@ func (t *turns) unseen(w Workload, s shape) (beginning, bool) {
 	if !known {
 		return beginning{}, false
 	}
-	line, _ := s.restartedFor()
-	shown := counters(line)
+	if begun.pausedAt != "" && s.GetAnnotations()[reloader.PausedAt] == begun.pausedAt {
+		return begun, true
+	}
+	shown := s.restarted()
 	if begun.injectedFor != "" && s.template.Annotations[v1alpha1.AnnotationInjectedFor] != begun.injectedFor {
 		return begun, true
 	}

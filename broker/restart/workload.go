@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"strings"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -67,6 +68,10 @@ type shape struct {
 	underWay, overdue bool
 	// atStep: the rollout waits at a step of its own for somebody to let it go on.
 	atStep bool
+	// byRestartAt: its pods are replaced once a time has passed, and its template stays.
+	byRestartAt bool
+	// restartAt is that time, as it was last set; zero: it never was.
+	restartAt time.Time
 	// passedOver says why the workload is not restarted; empty: it is.
 	passedOver string
 }
@@ -116,11 +121,41 @@ func heldStatefulSet(strategy appsv1.StatefulSetUpdateStrategy) Standing {
 	}
 }
 
-// restartedFor is the template's line as it is written, and whether it is
-// there at all.
+// restartedFor is the line as it is written, on the template, or on the workload where
+// the template is left alone, and whether it is there at all.
 func (s shape) restartedFor() (line string, there bool) {
+	if s.byRestartAt {
+		line, there = s.GetAnnotations()[v1alpha1.AnnotationRestartedFor]
+		return line, there
+	}
 	line, there = s.template.Annotations[v1alpha1.AnnotationRestartedFor]
 	return line, there
+}
+
+// restarted is what the workload was restarted for, in whatever way: the template may
+// have a line of before, or of the patch for pods that lack a secret.
+func (s shape) restarted() map[string]int64 {
+	line, _ := s.restartedFor()
+	all := counters(line)
+	if !s.byRestartAt {
+		return all
+	}
+	if all == nil {
+		all = map[string]int64{}
+	}
+	for name, sequence := range counters(s.template.Annotations[v1alpha1.AnnotationRestartedFor]) {
+		all[name] = max(all[name], sequence)
+	}
+	return all
+}
+
+// madeFor says whether a pod was made for the last restart.
+func (s shape) madeFor(pod Pod) bool {
+	if s.byRestartAt {
+		return !s.restartAt.IsZero() && pod.Created >= s.restartAt.Unix()
+	}
+	line, restarted := s.restartedFor()
+	return restarted && pod.Line == line
 }
 
 // never: any word but auto. Whoever misspelt "never" did not mean to be
@@ -152,13 +187,12 @@ func controllerOf(object metav1.Object) (owner *metav1.OwnerReference, known boo
 
 // facts of the workload, given its live pods and the targets they read.
 func (s shape) facts(w Workload, pods []Pod, targets map[string]Target) Facts {
-	line, _ := s.restartedFor()
 	asked, _ := annotation.Reason(s.GetAnnotations())
 	return Facts{
 		Workload:      w.nameInStatus(),
 		AskedNow:      asked,
 		Never:         s.never(),
-		RestartedFor:  counters(line),
+		RestartedFor:  s.restarted(),
 		TemplateReads: ReadsOf(&s.template.Spec),
 		Pods:          pods,
 		Targets:       targets,

@@ -33,6 +33,8 @@ type calendaring struct {
 	stderr io.Writer
 	now    time.Time
 	wrong  int
+	// rotations whose runs are shown.
+	rotations rotationSet
 }
 
 // environmentAt is an Environment, and where it was found.
@@ -54,14 +56,17 @@ func calendarCommand() *cobra.Command {
 	c := &calendaring{}
 	command := &cobra.Command{
 		Use:   "calendar",
-		Short: "Say when environments let workloads be restarted, from files or from a cluster",
+		Short: "Say when environments let workloads be restarted, and when rotations run",
 		Long: `Calendar shows when the windows of environments open and close: of those in the
 cluster, or with -f of those in files, without a cluster. A blackout wins over a
-maintenance window, and what is shown is what comes of all windows together.
+maintenance window, and what is shown is what comes of all windows together. Beside
+them are the runs of SecretRotations, with their jitter, and where windows let them
+begin.
 
 With -o ics it is an iCalendar (RFC 5545) to subscribe to: where there are
 maintenance windows, the times in which workloads may be restarted, else those in
-which they may not. An event keeps its UID when the calendar is made again.
+which they may not, and the runs. An event keeps its UID when the calendar is made
+again.
 
 Exit codes: 0 done, 1 not done, or windows cannot be used, 2 wrong command line.`,
 		Args: noArguments,
@@ -73,8 +78,8 @@ Exit codes: 0 done, 1 not done, or windows cannot be used, 2 wrong command line.
 	}
 	flags := command.Flags()
 	flags.StringVar(&c.kubeconfig, "kubeconfig", "", "file to reach the cluster with (default: as kubectl)")
-	flags.StringArrayVarP(&c.files, "filename", "f", nil, "file or folder with Environments, - for standard input; may be given many times (default: ask the cluster)")
-	flags.StringVar(&c.environment, "environment", "", "name of the one environment to show (default: all)")
+	flags.StringArrayVarP(&c.files, "filename", "f", nil, "file or folder with Environments, SecretRotations and their Namespaces, - for standard input; may be given many times (default: ask the cluster)")
+	flags.StringVar(&c.environment, "environment", "", "name of the one environment to show, and with -f that of namespaces that the files do not have (default: all)")
 	flags.StringVar(&c.from, "from", "", "where to begin: a day, as 2026-12-24, or a time, as 2026-12-24T18:00:00+01:00 (default: now)")
 	flags.IntVar(&c.days, "days", 14, "how many days to show")
 	flags.StringVarP(&c.format, "format", "o", "table", "table, ics or json")
@@ -109,7 +114,11 @@ func (c *calendaring) run(ctx context.Context) error {
 		}
 		schedules = append(schedules, one)
 	}
-	if err := c.print(schedules, from, until); err != nil {
+	runs, err := c.timetables(from, until)
+	if err != nil {
+		return err
+	}
+	if err := c.print(schedules, runs, from, until); err != nil {
 		return err
 	}
 	if c.wrong > 0 {
@@ -175,6 +184,7 @@ func (c *calendaring) inCluster(ctx context.Context) (found []environmentAt, nam
 	if err := cluster.List(ctx, list); err != nil {
 		return nil, nil, fmt.Errorf("listing environments: %w; -f works without a cluster", err)
 	}
+	c.rotationsInCluster(ctx, cluster, list.Items)
 	for i := range list.Items {
 		names = append(names, list.Items[i].Name)
 		if c.environment == "" || c.environment == list.Items[i].Name {
@@ -186,24 +196,30 @@ func (c *calendaring) inCluster(ctx context.Context) (found []environmentAt, nam
 
 // inFiles are the environments to show, and the names of all.
 func (c *calendaring) inFiles(context.Context) (found []environmentAt, names []string, err error) {
-	objects, err := objectsIn(c.stdin, c.files, "Environment")
+	objects, err := objectsIn(c.stdin, c.files, rotationKinds()...)
 	if err != nil {
 		return nil, nil, err
 	}
+	c.rotations.in = c.environment
 	for _, object := range objects {
+		if err := errors.Join(c.rotations.takeNamespace(object), c.rotations.takeRotation(object, "")); err != nil {
+			return nil, nil, err
+		}
 		if !isEnvironment(object) {
 			continue
 		}
 		names = append(names, object.Name)
-		if c.environment != "" && c.environment != object.Name {
-			continue
-		}
 		environment, err := environmentIn(object)
-		if err != nil {
-			c.tell(err)
-			continue
+		if err == nil {
+			c.rotations.environments = append(c.rotations.environments, *environment)
 		}
-		found = append(found, environmentAt{environment, object.String()})
+		switch {
+		case c.environment != "" && c.environment != object.Name:
+		case err != nil:
+			c.tell(err)
+		default:
+			found = append(found, environmentAt{environment, object.String()})
+		}
 	}
 	return found, names, nil
 }
@@ -243,12 +259,15 @@ func (s schedule) zone() *time.Location {
 	return zone
 }
 
-func (c *calendaring) print(schedules []schedule, from, until time.Time) error {
+func (c *calendaring) print(schedules []schedule, runs []timetable, from, until time.Time) error {
 	switch c.format {
 	case "ics":
-		return writeCalendar(c.stdout, schedules, from, until, c.now)
+		return writeCalendar(c.stdout, schedules, runs, from, until, c.now)
 	case "json":
-		return printSchedulesJSON(c.stdout, schedules, from, until)
+		return printSchedulesJSON(c.stdout, schedules, runs, from, until)
 	}
-	return printSchedules(c.stdout, schedules)
+	if err := printSchedules(c.stdout, schedules); err != nil {
+		return err
+	}
+	return printRuns(c.stdout, runs)
 }

@@ -23,26 +23,33 @@ type event struct {
 
 // writeCalendar writes an iCalendar. It has an event for each environment at
 // least, since a calendar without any is none (section 3.4).
-func writeCalendar(to io.Writer, schedules []schedule, from, until, now time.Time) error {
+func writeCalendar(to io.Writer, schedules []schedule, runs []timetable, from, until, now time.Time) error {
 	var text strings.Builder
 	line := func(name, value string) { text.WriteString(fold(name + ":" + value)) }
 	line("BEGIN", "VCALENDAR")
 	line("VERSION", "2.0")
 	line("PRODID", "-//privyseal.io//privyseal calendar//EN")
 	line("CALSCALE", "GREGORIAN")
+	var events []event
 	for _, s := range schedules {
-		for _, one := range s.events(from, until) {
-			line("BEGIN", "VEVENT")
-			line("UID", one.uid)
-			line("DTSTAMP", stamp(now))
-			line("DTSTART", stamp(one.from))
+		events = append(events, s.events(from, until)...)
+	}
+	for _, t := range runs {
+		events = append(events, t.events()...)
+	}
+	for _, one := range events {
+		line("BEGIN", "VEVENT")
+		line("UID", one.uid)
+		line("DTSTAMP", stamp(now))
+		line("DTSTART", stamp(one.from))
+		if !one.until.IsZero() { // else it ends when it begins (section 3.6.1)
 			line("DTEND", stamp(one.until))
-			line("SUMMARY", escapeText(one.summary))
-			line("DESCRIPTION", escapeText(one.description))
-			line("CATEGORIES", one.category)
-			line("TRANSP", "TRANSPARENT") // nobody is busy by it
-			line("END", "VEVENT")
 		}
+		line("SUMMARY", escapeText(one.summary))
+		line("DESCRIPTION", escapeText(one.description))
+		line("CATEGORIES", one.category)
+		line("TRANSP", "TRANSPARENT") // nobody is busy by it
+		line("END", "VEVENT")
 	}
 	line("END", "VCALENDAR")
 	_, err := io.WriteString(to, text.String())

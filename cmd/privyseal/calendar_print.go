@@ -56,12 +56,13 @@ type scheduleJSON struct {
 	Spans       []spanJSON `json:"spans"`
 }
 
-func printSchedulesJSON(to io.Writer, schedules []schedule, from, until time.Time) error {
+func printSchedulesJSON(to io.Writer, schedules []schedule, runs []timetable, from, until time.Time) error {
 	told := struct {
-		From         time.Time      `json:"from"`
-		Until        time.Time      `json:"until"`
-		Environments []scheduleJSON `json:"environments"`
-	}{from.UTC(), until.UTC(), []scheduleJSON{}}
+		From         time.Time       `json:"from"`
+		Until        time.Time       `json:"until"`
+		Environments []scheduleJSON  `json:"environments"`
+		Rotations    []timetableJSON `json:"rotations"`
+	}{from.UTC(), until.UTC(), []scheduleJSON{}, timetablesJSON(runs)}
 	for _, s := range schedules {
 		one := scheduleJSON{Environment: s.environment.Name, TimeZone: s.zone().String(), Spans: []spanJSON{}}
 		if s.problem != nil {

@@ -112,7 +112,7 @@ func windowOf(kind v1alpha1.WindowKind, schedule string, duration time.Duration,
 func eventsOf(t *testing.T, s schedule, from, until time.Time) (events []string, read component) {
 	t.Helper()
 	var text strings.Builder
-	if err := writeCalendar(&text, []schedule{s}, from, until, from); err != nil {
+	if err := writeCalendar(&text, []schedule{s}, nil, from, until, from); err != nil {
 		t.Fatal(err)
 	}
 	read, err := readCalendar(text.String())

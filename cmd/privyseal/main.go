@@ -3,7 +3,7 @@
 //
 // Voice: errors are one line on standard error, lower case, without a full
 // stop, and say what to do; standard output carries results alone. Exit codes:
-// 0 done, 1 not done, 2 the command line was wrong.
+// 0 done, 1 not done, 2 the command line was wrong; a command that has more says so.
 package main
 
 import (
@@ -37,7 +37,7 @@ func run(ctx context.Context) int {
 		return 2
 	default:
 		fmt.Fprintf(os.Stderr, "privyseal: %s\n", err)
-		return 1
+		return exitCode(err)
 	}
 }
 
@@ -71,6 +71,6 @@ func rootCommand() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.AddCommand(serveCommand(), webhookCommand(), sealCommand(), unsealCommand(), resealCommand(), verifyCommand(), certCommand(), keysCommand(), statusCommand(),
-		calendarCommand(), planCommand())
+		calendarCommand(), planCommand(), rotateCommand())
 	return root
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/privyseal/privyseal/broker/plan"
@@ -26,6 +27,8 @@ type planning struct {
 	webhook       string
 	maxConcurrent int
 	format        string
+	// rotations: they are planned, and what is said of them is read.
+	rotations bool
 
 	stdin  io.Reader
 	stdout io.Writer
@@ -60,18 +63,24 @@ Exit codes: 0 done, whatever would restart, 1 not done, 2 wrong command line.`,
 		},
 	}
 	flags := command.Flags()
-	flags.StringVar(&p.controller.kubeconfig, "kubeconfig", "", "file to reach the cluster with (default: as kubectl)")
-	flags.StringVar(&p.controller.context, "context", "", "context of the kubeconfig (default: its current one)")
+	p.addTo(flags)
 	flags.StringVarP(&p.controller.namespace, "namespace", "n", "", "namespace to look at (default: the context's; with -f, all)")
 	flags.BoolVarP(&p.all, "all-namespaces", "A", false, "look at all namespaces")
 	flags.StringArrayVar(&p.changed, "if-changed", nil, "[secret/|claim/]NAME[:KEY] of what changes; may be given many times (default: what is stale now)")
+	flags.StringVar(&p.at, "at", "", "with --if-changed or -f: when it changes: a day, as 2026-12-24, or a time, as 2026-12-24T18:00:00+01:00 (default: now)")
+	command.AddCommand(planRotationCommand())
+	return command
+}
+
+// addTo adds the flags that both plans have.
+func (p *planning) addTo(flags *pflag.FlagSet) {
+	flags.StringVar(&p.controller.kubeconfig, "kubeconfig", "", "file to reach the cluster with (default: as kubectl)")
+	flags.StringVar(&p.controller.context, "context", "", "context of the kubeconfig (default: its current one)")
 	flags.StringArrayVarP(&p.files, "filename", "f", nil, "file or folder with manifests, - for standard input; may be given many times (default: ask the cluster)")
 	flags.StringVar(&p.environment, "environment", "", "with -f: the environment that all namespaces are in (default: as selectors and labels in the files say)")
-	flags.StringVar(&p.at, "at", "", "with --if-changed or -f: when it changes: a day, as 2026-12-24, or a time, as 2026-12-24T18:00:00+01:00 (default: now)")
 	flags.StringVar(&p.webhook, "webhook-configuration", "privyseal", "name of the MutatingWebhookConfiguration by which pods get secrets")
 	flags.IntVar(&p.maxConcurrent, "max-concurrent-restarts", 0, "as the daemon has it: how many workloads of the whole cluster roll out at once; 0 for any number")
 	flags.StringVarP(&p.format, "format", "o", "table", "table or json")
-	return command
 }
 
 func (p *planning) run(ctx context.Context) error {
@@ -92,9 +101,7 @@ func (p *planning) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, note := range world.Notes {
-		_, _ = fmt.Fprintf(p.stderr, "privyseal: note: %s\n", note)
-	}
+	p.tellNotes(world)
 	for _, one := range asked {
 		changes, err := world.Changes(one)
 		if err != nil {
@@ -115,12 +122,18 @@ func (p *planning) run(ctx context.Context) error {
 	return printPlan(p.stdout, made)
 }
 
+func (p *planning) tellNotes(world *plan.World) {
+	for _, note := range world.Notes {
+		_, _ = fmt.Fprintf(p.stderr, "privyseal: note: %s\n", note)
+	}
+}
+
 // check the command line.
 func (p *planning) check() error {
 	switch offline := len(p.files) > 0; {
 	case p.format != "table" && p.format != "json":
 		return usageError{fmt.Errorf("--format %q: want table or json", p.format)}
-	case p.all && p.controller.namespace != "":
+	case p.all && p.controller.namespace != "" && !p.rotations:
 		return usageError{errors.New("--all-namespaces and --namespace are both given; leave one")}
 	case p.maxConcurrent < 0:
 		return usageError{fmt.Errorf("--max-concurrent-restarts %d: want 1 or more, or 0 for any number", p.maxConcurrent)}
@@ -168,6 +181,9 @@ func (p *planning) world(ctx context.Context) (*plan.World, error) {
 	if !p.all {
 		namespace = p.controller.defaultNamespace()
 	}
+	if p.rotations {
+		return plan.LiveRotations(ctx, cluster, namespace, p.webhook)
+	}
 	return plan.Live(ctx, cluster, namespace, p.webhook)
 }
 
@@ -181,7 +197,11 @@ func (p *planning) described() ([]client.Object, error) {
 	seen := map[string]placed{}
 	workloads := 0
 	for _, one := range found {
-		object, err := plannedObject(one, p.controller.namespace)
+		only := p.controller.namespace
+		if p.rotations { // whose document may be read from others
+			only = ""
+		}
+		object, err := plannedObject(one, only)
 		if err != nil {
 			return nil, err
 		}
@@ -198,8 +218,8 @@ func (p *planning) described() ([]client.Object, error) {
 		}
 		objects = append(objects, object)
 	}
-	if workloads == 0 {
-		return nil, errors.New("there is no Deployment, StatefulSet or DaemonSet in the files")
+	if workloads == 0 && !p.rotations {
+		return nil, errors.New("there is no Deployment, StatefulSet, DaemonSet or Rollout in the files")
 	}
 	return objects, nil
 }

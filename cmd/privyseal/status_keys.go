@@ -43,7 +43,7 @@ func statusCommand() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  func(command *cobra.Command, _ []string) error { return command.Help() },
 	}
-	command.AddCommand(statusKeysCommand())
+	command.AddCommand(statusKeysCommand(), statusRotationsCommand())
 	return command
 }
 
