@@ -76,9 +76,9 @@ func (p Plan) idle(s State, f Facts) (State, Action) {
 // keeping is where nothing is to be done but to drop what a rotation left, once it
 // is time.
 func (p Plan) keeping(s State, f Facts, why string) (State, Action) {
-	drops, any := p.Drops(s)
+	drops, ever := p.Drops(s)
 	switch {
-	case !any:
+	case !ever:
 		return s, Action{Why: why}
 	case f.Now.Before(drops):
 		return s, Action{Why: why, Again: drops}
@@ -101,9 +101,9 @@ func dropping(s State, f Facts) (State, Action) {
 	return s, Action{}
 }
 
-// Drops is when the values before that a rotation left are dropped; any is false
+// Drops is when the values before that a rotation left are dropped; ever is false
 // where there are none, or they stay.
-func (p Plan) Drops(s State) (at time.Time, any bool) {
+func (p Plan) Drops(s State) (at time.Time, ever bool) {
 	if s.Kept == 0 || !s.Phase.Ended() || p.Strategy != Overlap || p.DropPreviousAfter == 0 {
 		return time.Time{}, false
 	}

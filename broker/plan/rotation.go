@@ -150,7 +150,7 @@ func strategyOf(of *v1alpha1.SecretRotation) string {
 
 // placeOf a rotation's document, or why there is none.
 func (w *World) placeOf(ctx context.Context, of *v1alpha1.SecretRotation) (claim.Place, *claim.Refusal, error) {
-	place, err := claim.Gatherer{Cache: w.snapshot}.Place(ctx, of.Namespace, "spec.path", of.Spec.Path)
+	place, err := claim.Gatherer{Cache: w.snapshot}.Place(ctx, of.Namespace, of.Spec.StoreRef, "spec.path", of.Spec.Path)
 	var refusal *claim.Refusal
 	if errors.As(err, &refusal) {
 		return claim.Place{}, refusal, nil

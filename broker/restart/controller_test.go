@@ -33,6 +33,7 @@ func TestOnARealAPIServer(t *testing.T) {
 		"a daemon that lives in the past does no harm":  aDaemonThatLivesInThePastDoesNoHarm,
 		"pods that lack their secret are replaced once": podsThatLackTheirSecretAreReplacedOnce,
 		"without a webhook nobody is replaced":          withoutAWebhookNobodyIsReplaced,
+		"values before restart nobody":                  valuesBeforeRestartNobody,
 		"variables that collide are found":              variablesThatCollideAreFound,
 
 		"what is not ours is one patch for one change":         whatIsNotOursIsOnePatchForOneChange,
@@ -66,6 +67,34 @@ func TestOnARealAPIServer(t *testing.T) {
 			t.Parallel() // each in a namespace of its own; most of the time is quiet periods
 			test(newCluster(t, access))
 		})
+	}
+}
+
+// In whichever way they are read, and whether they come, change or go.
+func valuesBeforeRestartNobody(c *cluster) {
+	c.claim("db", v1alpha1.RestartAuto, "password=a")
+	readers := map[string]part{"by-name": envKey("db", "password_previous"), "whole": envFrom("db"), "files": volume("db"), "projected": projected("db")}
+	for name, reads := range readers {
+		c.deployment(name, reads)
+	}
+	c.daemon()
+	c.dealtWith()
+	c.change("db", "password=b", "password_previous=a")
+	rotated := c.now
+	for _, name := range []string{"whole", "files", "projected"} {
+		c.expect(name, "1 db=%d", rotated)
+		c.rollout(name)
+	}
+	c.dealtWith()
+	if patches := len(c.requests()); patches != 3 {
+		c.Fatalf("a rotation sends %d requests", patches)
+	}
+	c.change("db", "password_previous=z")
+	c.dealtWith()
+	c.change("db", "password_previous=") // it is gone
+	c.dealtWith()
+	if requests := c.requests(); len(requests) > 0 {
+		c.Error("values before that change and go send", requests)
 	}
 }
 

@@ -19,8 +19,8 @@ import (
 
 // drops says that values before are being dropped, or are to be by now.
 func (l *look) drops() bool {
-	at, any := l.plan.Drops(l.state)
-	return l.state.Dropping || any && !l.facts.Now.Before(at)
+	at, ever := l.plan.Drops(l.state)
+	return l.state.Dropping || ever && !l.facts.Now.Before(at)
 }
 
 // putPrevious writes down what a rotation left, while its record still tells.

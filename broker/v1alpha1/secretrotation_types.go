@@ -121,7 +121,8 @@ type SecretRotationSpec struct {
 	// a key that ends in _previous changes, comes or goes restarts no pod.
 	//
 	// AlternateUsers: the system has two users, and the one who is not in use gets
-	// the new value. Nobody fails.
+	// the new value. Nobody fails. Somebody has to give it to them: without a hook
+	// that does, it is refused.
 	//
 	// +optional
 	Strategy RotationStrategy `json:"strategy,omitempty"`
