@@ -11,5 +11,10 @@ func Check(spec v1alpha1.SecretRotationSpec) error {
 	return err
 }
 
+// HookName is what a hook's Job is called.
+func HookName(of *v1alpha1.SecretRotation, kind string, attempt, round int) string {
+	return hook{of: of, kind: kind, attempt: attempt, round: round}.name()
+}
+
 // Redacted is a text without the values of a change.
 func Redacted(change rotation.Change, text string) string { return newRedaction(change).of(text) }
