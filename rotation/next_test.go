@@ -281,3 +281,21 @@ func FuzzNext(f *testing.F) {
 		}
 	})
 }
+
+func TestWhyAHookFailedIsTold(t *testing.T) {
+	plan := rotation.Plan{Set: true, Verify: true}
+	failed := func(f rotation.Facts) rotation.Facts {
+		f.Set, f.SetBack, f.Verify, f.Failure = rotation.Failed, rotation.Failed, rotation.Failed, "exit code 3"
+		return f
+	}
+	for phase, why := range map[rotation.Phase]string{
+		rotation.Setting:     "set failed: exit code 3",
+		rotation.Verifying:   "verify failed: exit code 3",
+		rotation.RollingBack: "; and setting the system back failed too: exit code 3",
+	} {
+		holds := map[bool]rotation.Holds{true: rotation.New, false: rotation.Old}[phase == rotation.Verifying]
+		if next, _ := plan.Next(in(phase), failed(seen(6, holds))); next.Why != why {
+			t.Errorf("%s: it says %q, not %q", phase, next.Why, why)
+		}
+	}
+}

@@ -9,6 +9,7 @@
 // already. So a daemon that is killed, or no longer leads, leaves nothing that the
 // next one does not find.
 //
-// It writes at the store and nowhere else: claims bring the new values to Secrets,
-// and restarts to pods, as they do for any other change.
+// It writes at the store: claims bring the new values to Secrets, and restarts to
+// pods, as they do for any other change. What else has to know them, the hooks of a
+// rotation tell: Jobs that somebody else wrote, with the values in files.
 package rotate

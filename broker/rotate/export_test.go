@@ -35,5 +35,10 @@ func ChangeOf(spec v1alpha1.SecretRotationSpec, document providers.Document, now
 	return asked.plan.Change(document, fresh, asked.users)
 }
 
+// HookName is what a hook's Job is called.
+func HookName(of *v1alpha1.SecretRotation, kind string, attempt, round int) string {
+	return hook{of: of, kind: kind, attempt: attempt, round: round}.name()
+}
+
 // Redacted is a text without the values of a change.
 func Redacted(change rotation.Change, text string) string { return newRedaction(change).of(text) }

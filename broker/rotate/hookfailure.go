@@ -9,6 +9,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/privyseal/privyseal/rotation"
@@ -62,6 +63,9 @@ type waits struct{ job, why string }
 func (r *Reconciler) waitsFor(ctx context.Context, job *batchv1.Job, pods []corev1.Pod) (string, error) {
 	if !job.DeletionTimestamp.IsZero() {
 		return "it is being deleted", nil
+	}
+	if ptr.Deref(job.Spec.Suspend, false) {
+		return "somebody suspended it", nil
 	}
 	for _, pod := range pods {
 		if why := podWaits(pod); why != "" {

@@ -264,5 +264,5 @@ func progress(job *batchv1.Job) rotation.Hook {
 
 // waitsForValues says whether a Job was made, and never let go.
 func waitsForValues(job *batchv1.Job) bool {
-	return ptr.Deref(job.Spec.Suspend, false) && job.DeletionTimestamp.IsZero()
+	return ptr.Deref(job.Spec.Suspend, false) && job.DeletionTimestamp.IsZero() && job.Annotations[v1alpha1.AnnotationReleased] == ""
 }

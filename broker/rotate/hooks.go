@@ -127,7 +127,9 @@ func (r *Reconciler) runHook(ctx context.Context, s *seen) error {
 	case s.values == nil:
 		return made("Secret", r.config.Client.Create(ctx, s.hook.values(s.job)))
 	}
-	return r.changeJob(ctx, s.job, func(job *batchv1.Job) { job.Spec.Suspend = ptr.To(false) })
+	return r.changeJob(ctx, s.job, func(job *batchv1.Job) {
+		job.Spec.Suspend, job.Annotations[v1alpha1.AnnotationReleased] = ptr.To(false), "true"
+	})
 }
 
 // made says how making an object went; one that is there already is looked at next.
@@ -146,7 +148,10 @@ func (r *Reconciler) stopHook(ctx context.Context, s *seen) error {
 	if s == nil || s.job == nil || ptr.Deref(s.job.Spec.ActiveDeadlineSeconds, 0) == stopped {
 		return nil
 	}
-	return r.changeJob(ctx, s.job, func(job *batchv1.Job) { job.Spec.ActiveDeadlineSeconds = ptr.To[int64](stopped) })
+	return r.changeJob(ctx, s.job, func(job *batchv1.Job) {
+		job.Spec.ActiveDeadlineSeconds = ptr.To[int64](stopped)
+		job.Spec.Suspend = ptr.To(false) // one that somebody suspended would never end
+	})
 }
 
 // changeJob over the very one that was seen. A conflict is no error: what is there

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/privyseal/privyseal/broker/annotation"
@@ -333,8 +334,45 @@ func TestAJobThatCannotRunIsRefusedWhenItIsWritten(t *testing.T) {
 	})
 }
 
-// A hook that nobody needs to be told of is known by nothing in its objects but by
-// names: no value is in the Job.
+// Others suspend Jobs too, to queue them. It is not for the daemon to let one go twice.
+func TestAHookThatSomebodySuspendsIsWaitedForAndStopped(t *testing.T) {
+	t.Parallel()
+	b := newHooked(t, func(spec *v1alpha1.SecretRotationSpec) {
+		spec.Set.Timeout = &metav1.Duration{Duration: 10 * time.Second}
+	})
+	b.jobs.ends["set"] = ending{hangs: true}
+	daemon := b.daemon()
+	b.atThree(daemon)
+	b.until(daemon, rotation.Setting)
+	job := b.jobs.list()[0]
+	*job.Spec.Suspend = true
+	if err := b.api.Update(t.Context(), &job); err != nil {
+		t.Fatal(err)
+	}
+	b.run(daemon)
+	b.must(strings.Contains(b.condition(v1alpha1.ConditionRotated).Message, "somebody suspended it"), "it does not say so")
+	b.until(daemon, rotation.RolledBack)
+	b.must(strings.Contains(b.status().Why, "somebody suspended it"), "it does not say why it did not end in time")
+}
+
+func TestAJobsNameFitsIntoALabelAndTellsAttemptsApart(t *testing.T) {
+	for _, name := range []string{"db", "a.b", strings.Repeat("long-", 50)} {
+		of := &v1alpha1.SecretRotation{ObjectMeta: metav1.ObjectMeta{Name: name, UID: "0b1c2d3e-0000-4000-8000-000000000000"}}
+		seen := map[string]bool{}
+		for attempt := 1; attempt < 2_000_000; attempt += 999_999 {
+			for round := range 12 {
+				for _, kind := range []string{"set", "set-back", "verify"} {
+					made := rotate.HookName(of, kind, attempt, round)
+					if problems := validation.IsDNS1123Label(made); len(problems) > 0 || seen[made] || !strings.HasPrefix(made, "privyseal-rotation-") {
+						t.Errorf("%s: %v, there before: %t", made, problems, seen[made])
+					}
+					seen[made] = true
+				}
+			}
+		}
+	}
+}
+
 func TestNoValueIsInAJob(t *testing.T) {
 	t.Parallel()
 	b := newHooked(t, nil)

@@ -73,6 +73,10 @@ const (
 	AnnotationRecord  = Group + "/record"
 	AnnotationAttempt = Group + "/attempt"
 
+	// AnnotationReleased on a hook's Job is "true" once it was let go: if it is
+	// suspended after that, somebody else did so.
+	AnnotationReleased = Group + "/released"
+
 	// AnnotationRestartedFor on a pod template lists, sorted, the targets its
 	// pods read with the sequence that the template was last restarted for:
 	// "db=1763800000,tls=0". It only ever moves forward.
