@@ -119,11 +119,11 @@ func meanwhile(path, content string, mode os.FileMode) (putBack func(), err erro
 	before, err := os.ReadFile(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		putBack = func() { os.Remove(path) }
+		putBack = func() { _ = os.Remove(path) }
 	case err != nil:
 		return nil, err
 	default:
-		putBack = func() { os.WriteFile(path, before, mode) }
+		putBack = func() { _ = os.WriteFile(path, before, mode) }
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, err

@@ -207,7 +207,7 @@ func TestTheAPIServerRefusesWhatNobodyCouldMean(t *testing.T) {
 		{"two generators", func(s *v1alpha1.SecretRotationSpec) {
 			s.Generate["password"] = v1alpha1.Generator{UUID: &v1alpha1.UUIDGenerator{}, Hex: &v1alpha1.BytesGenerator{}}
 		}, "give exactly one of"},
-		{"no key", func(s *v1alpha1.SecretRotationSpec) { s.Generate = map[string]v1alpha1.Generator{} }, "spec.generate"},
+		{"no key", func(s *v1alpha1.SecretRotationSpec) { s.Generate = map[string]v1alpha1.Generator{} }, "give exactly one of generate and engine"},
 		{"a long key", func(s *v1alpha1.SecretRotationSpec) { s.Generate[strings.Repeat("k", 254)] = s.Generate["password"] }, "a key has 1 to 253 characters"},
 		{"few bytes", func(s *v1alpha1.SecretRotationSpec) {
 			s.Generate["password"] = v1alpha1.Generator{Hex: &v1alpha1.BytesGenerator{Length: 4}}
