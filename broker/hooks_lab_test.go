@@ -44,28 +44,39 @@ const (
 	triesIt      = `test "$(wget -q -O- http://$SYSTEM:8080/cgi-bin/knows)" = "$(cat /var/run/privyseal/new/password)"`
 )
 
-// hooked is a rotation that begins at once, and whose hooks are shells.
+// hooked is such a rotation, which begins at once.
 func hooked(t *testing.T, name, set, verify string) (*brokertest.Lab, *brokertest.Tenant) {
 	t.Helper()
 	lab, tenant := newRotated(t, name, "true")
+	lab.Apply(t, hookedRotation(tenant, newSystem(t, lab, tenant), set, verify))
+	lab.Kubectl(t, "annotate", "srot", "db", "-n", tenant.Namespace, "privyseal.io/rotate-now=it leaked")
+	return lab, tenant
+}
+
+// newSystem makes the system, and gives its address.
+func newSystem(t *testing.T, lab *brokertest.Lab, tenant *brokertest.Tenant) string {
+	t.Helper()
 	lab.Apply(t, fmt.Sprintf(system, tenant.Namespace))
 	lab.Kubectl(t, "create", "serviceaccount", "privyseal-rotation", "-n", tenant.Namespace)
-	at := tenant.RunningPod(t, "system", within).Status.PodIP
+	return tenant.RunningPod(t, "system", within).Status.PodIP
+}
+
+// hookedRotation is one whose hooks are shells that know where the system is.
+func hookedRotation(tenant *brokertest.Tenant, at, set, verify string) string {
 	job := func(command string) string {
 		return fmt.Sprintf("{image: 'busybox:stable', command: [sh, -c], args: [%q], env: [{name: SYSTEM, value: %q}], resources: {limits: {memory: 64Mi}, requests: {cpu: 10m, memory: 8Mi}}}", command, at)
 	}
-	lab.Apply(t, fmt.Sprintf(`
+	return fmt.Sprintf(`
 apiVersion: privyseal.io/v1alpha1
 kind: SecretRotation
-metadata: {name: db, namespace: %s, annotations: {privyseal.io/rotate-now: it leaked}}
+metadata: {name: db, namespace: %s}
 spec:
   path: db
   schedule: "0 3 29 2 *"
   generate: {password: {password: {length: 24, symbols: "-_."}}}
   set: {job: %s, timeout: 20s}
   verify: {job: %s, consumers: Ready, timeout: 2m}
-`, tenant.Namespace, job(set), job(verify)))
-	return lab, tenant
+`, tenant.Namespace, job(set), job(verify))
 }
 
 // known is the password that the system accepts.

@@ -23,8 +23,8 @@ import (
 // daemon end it: with one new version in Vault, one rollout, and nothing left
 // behind. Which writes those are the API server's audit log tells. With
 // PRIVYSEAL_TEST_CRASHES=all, as make test-long has it, so it does in a rotation
-// with which no pod gets ready, and which ends with the old value, from the first
-// pod on that does not.
+// with hooks; and in one with which no pod gets ready, and which ends with the old
+// value, from the first pod on that does not.
 func TestTheDaemonMayDieAtAnyStepOfARotation(t *testing.T) {
 	lab := brokertest.NewLab(t, brokertest.Ours)
 	lab.Install(t, fast)
@@ -35,10 +35,14 @@ func TestTheDaemonMayDieAtAnyStepOfARotation(t *testing.T) {
 		return
 	}
 	if os.Getenv("PRIVYSEAL_TEST_CRASHES") != "all" {
-		t.Log("deaths in a rotation that is rolled back are for make test-long")
+		t.Log("deaths in a rotation with hooks, and in one that is rolled back, are for make test-long")
 		return
 	}
-	t.Run("rolled back", func(t *testing.T) { d.all(t, isTakenBack) })
+	if !t.Run("rolled back", func(t *testing.T) { d.all(t, isTakenBack) }) {
+		return
+	}
+	d.system = newSystem(t, d.lab, d.tenant)
+	t.Run("done with hooks", func(t *testing.T) { d.all(t, goesWell) })
 }
 
 // TestARotationOutlivesWhatItNeeds takes Vault and the API server away in the
@@ -154,6 +158,8 @@ type deaths struct {
 	arguments []string
 	rounds    int
 	before    situation
+	// system that hooks give the password to; empty: there are no hooks.
+	system string
 }
 
 // situation between two rotations.
@@ -203,6 +209,10 @@ func (d *deaths) all(t *testing.T, way way) {
 // rotation that goes that way.
 func (d *deaths) rotation(t *testing.T, way way) {
 	t.Helper()
+	if d.system != "" {
+		d.lab.Apply(t, hookedRotation(d.tenant, d.system, setsPassword, triesIt))
+		return
+	}
 	d.lab.Apply(t, strings.Replace(rotationOf(d.tenant, "0 3 29 2 *", way.timeout), "length: 24", fmt.Sprintf("length: %d", way.length), 1))
 }
 
@@ -329,6 +339,12 @@ func (d *deaths) over(t *testing.T, way way) func(context.Context) error {
 			return errors.New("the Secret has another password than the Vault")
 		case len(status.History) == 0 || status.History[0].Run != "now:"+d.word() || len(status.History) > 1 && status.History[1].Run == status.History[0].Run:
 			return fmt.Errorf("the history is %+v", status.History)
+		}
+		if d.system != "" && known(t, d.lab, d.tenant) != password {
+			return errors.New("the system knows another password than the Vault has")
+		}
+		if left := d.lab.Kubectl(t, "get", "jobs", "-n", d.tenant.Namespace, "-o", "name"); left != "" {
+			return fmt.Errorf("Jobs are left: %s", left)
 		}
 		return runsAlone(ctx, d.lab, d.tenant.Key("app"), d.before.generation+way.rollouts)
 	}
