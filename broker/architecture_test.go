@@ -23,7 +23,7 @@ var levels = [][]string{
 	{"broker/brokertest"},
 	{"broker"},
 	{"broker/plan"},
-	{"broker/claim", "broker/inject", "broker/restart", "broker/rotate", "broker/store", "broker/copies", "broker/sealedsecret", "broker/kubeseal"},
+	{"broker/claim", "broker/inject", "broker/restart", "broker/rotate", "broker/lease", "broker/store", "broker/copies", "broker/sealedsecret", "broker/kubeseal"},
 	{"broker/home", "broker/foreign"},
 	{"broker/target", "broker/template", "broker/environment", "broker/address", "broker/annotation", "broker/variables", "broker/certs", "broker/sealingkey", "broker/repository", "broker/recovery", "broker/window", "broker/waits", "broker/statuses", "broker/reloader",
 		"rotation", "rotation/generate",
