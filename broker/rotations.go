@@ -30,7 +30,7 @@ type rotating struct {
 func wireRotations(mgr manager.Manager, config Config, with rotating) error {
 	rotations := rotate.New(rotate.Config{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Namespace: config.Namespace, Clock: config.Clock,
-		Places: places{with.gatherer}, Store: with.stores, Claims: readers{with.claims},
+		Places: places{with.gatherer}, Store: with.stores, Engines: with.stores, Claims: readers{with.claims},
 		Workloads: followers{with.restarts}, Keys: recordKeys{with.keys},
 		Events: mgr.GetEventRecorder("privyseal"), Registerer: metrics.Registry,
 	})

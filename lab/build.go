@@ -41,6 +41,7 @@ var modules = []module{
 	{name: "vault", program: "vault", minutes: 6, ldflags: "-s -w"},
 	{name: "dns", program: "coredns", minutes: 3, ldflags: "-s -w"},
 	{name: "pause", program: "pause", minutes: 1, ldflags: "-s -w"},
+	{name: "pgclient", program: "pgclient", minutes: 1, ldflags: "-s -w"},
 }
 
 // gcflags leave out the debug information that -s -w would drop at the end:

@@ -80,7 +80,9 @@ func (s *supervisor) loadImages(ctx context.Context) error {
 	}
 	pause := picture{tag: pauseImage, entrypoint: []string{"/pause"}, user: "65535:65535",
 		files: map[string]string{"/pause": s.plan.Servers.Programs["pause"]}}
-	for _, pic := range []picture{pause, busybox()} {
+	client := picture{tag: clientImage, entrypoint: []string{"/pgclient"}, user: "65532:65532",
+		files: map[string]string{"/pgclient": s.plan.Servers.Programs["pgclient"]}}
+	for _, pic := range []picture{pause, busybox(), client} {
 		if _, err := pic.give(ctx, own); err != nil {
 			return fmt.Errorf("%s: %w", pic.tag, err)
 		}

@@ -10,6 +10,7 @@ import (
 const (
 	pauseImage   = "privyseal-lab/pause:1"
 	busyboxImage = "busybox:stable"
+	clientImage  = "pgclient:stable"
 	pluginFolder = "/usr/lib/cni"
 )
 

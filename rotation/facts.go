@@ -18,6 +18,10 @@ type Facts struct {
 	Record Record
 	// Store's document.
 	Store Store
+	// Engine of the store that the spec has make new values; "" is none.
+	Engine string
+	// Turn of the engine that the attempt began with, or of that one.
+	Turn Turn
 	// Set, SetBack and Verify are the hooks of this attempt and round.
 	Set, SetBack, Verify Hook
 	// Synced: the Secrets of all claims have what the store has.
@@ -156,6 +160,9 @@ const (
 	Write Do = "Write"
 	// WriteBack does so with the old values.
 	WriteBack Do = "WriteBack"
+	// Rotate has the engine make a new value, whose turn was Version. Too late: its
+	// turn is another, and if not by then, it rotates once more than it had to.
+	Rotate Do = "Rotate"
 	// Tell the claims to read the store, once in a while.
 	Tell Do = "Tell"
 	// Drop the record, and its hooks. Too late: it is there no more.

@@ -32,6 +32,9 @@ const (
 	// Done: the last rotation went well.
 	Done Phase = "Done"
 
+	// Rotating: an engine of the store may have made a new value.
+	Rotating Phase = "Rotating"
+
 	// RollingBack: something failed. A system that knows one value is set back to
 	// the old one.
 	RollingBack Phase = "RollingBack"
@@ -79,6 +82,9 @@ type State struct {
 	Attempt int
 	// Record of the attempt, by its ID.
 	Record string
+	// Engine of the store that makes the value, by its path; "" where it is not made
+	// by one. It is the attempt's.
+	Engine string
 	// Round counts how often somebody had the attempt go on after it halted.
 	// Each has hooks of its own.
 	Round int

@@ -57,6 +57,16 @@ func (v *Vault) Write(t testing.TB, path string, values map[string]any) {
 	}
 }
 
+// forget deletes at a path of the API when a test has ended, if it can.
+func (v *Vault) forget(path string) {
+	_, _ = v.client.Logical().DeleteWithContext(context.Background(), path)
+}
+
+// revoke ends all leases below a path, whatever becomes of what they are for.
+func (v *Vault) revoke(path string) {
+	_ = v.client.Sys().RevokeForceWithContext(context.Background(), path)
+}
+
 // MayWrite lets a tenant write its own paths, too, as rotations do.
 func (v *Vault) MayWrite(t testing.TB, tenant *Tenant) {
 	t.Helper()

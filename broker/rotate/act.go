@@ -38,6 +38,8 @@ func (r *Reconciler) act(ctx context.Context, l *look, action rotation.Action) e
 		return r.write(ctx, l, action, l.recordOf(action).change.After)
 	case rotation.WriteBack:
 		return r.write(ctx, l, action, l.recordOf(action).change.Before)
+	case rotation.Rotate:
+		return r.rotateEngine(ctx, l, action)
 	case rotation.Tell:
 		r.tellClaims(ctx, l)
 		return nil

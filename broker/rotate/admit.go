@@ -36,7 +36,8 @@ func (r *Reconciler) admit(ctx context.Context, of *v1alpha1.SecretRotation) (ad
 		return admitted{refusal: refuse(v1alpha1.ReasonRotationInvalid, "%s", err)}, nil
 	}
 	a := admitted{setup: asked}
-	a.place, err = r.config.Places.Place(ctx, of.Namespace, "spec.path", of.Spec.Path)
+	field, path := document(of.Spec)
+	a.place, err = r.config.Places.Place(ctx, of.Namespace, field, path)
 	if errors.As(err, &a.refusal) {
 		return a, nil
 	}
@@ -48,10 +49,14 @@ func (r *Reconciler) admit(ctx context.Context, of *v1alpha1.SecretRotation) (ad
 		return admitted{}, err
 	}
 	if other != "" {
-		a.refusal = refuse(v1alpha1.ReasonRotatedByAnother, "spec.path: SecretRotation %s, made before, rotates %s too; delete one of them, or give it another path", other, a.place.Ref)
+		a.refusal = refuse(v1alpha1.ReasonRotatedByAnother, "%s: SecretRotation %s, made before, rotates %s too; delete one of them, or give it another path", field, other, a.place.Ref)
 		return a, nil
 	}
-	if needsProbe(of, a.place) {
+	switch {
+	case !needsProbe(of, a.place):
+	case a.engine.Kind != "":
+		a.refusal, a.unasked = r.probeEngine(ctx, a.place, a.engine)
+	default:
 		a.refusal, a.unasked = r.probe(ctx, a.place)
 	}
 	return a, nil
@@ -69,7 +74,8 @@ func (r *Reconciler) elder(ctx context.Context, of *v1alpha1.SecretRotation, pla
 		if !before(other, of) || known && other.Status.Path != place.Ref.String() {
 			continue
 		}
-		at, err := r.config.Places.Place(ctx, other.Namespace, "spec.path", other.Spec.Path)
+		field, path := document(other.Spec)
+		at, err := r.config.Places.Place(ctx, other.Namespace, field, path)
 		var refusal *Refusal
 		switch {
 		case errors.As(err, &refusal):

@@ -32,6 +32,8 @@ type look struct {
 	// plan and place are those of the record where there is one, else the spec's.
 	plan  rotation.Plan
 	place Place
+	// engine that is asked, of the attempt or of the spec; zero: none.
+	engine providers.Engine
 	// record of the attempt; nil: there is none.
 	record *record
 	// due is the run that is, and verdict what the schedule says.
@@ -60,7 +62,7 @@ func (r *Reconciler) glance(ctx context.Context, of *v1alpha1.SecretRotation) (*
 	if l.asked, err = r.admit(ctx, of); err != nil {
 		return l, err
 	}
-	l.plan, l.place = l.asked.plan, l.asked.place
+	l.plan, l.place, l.facts.Engine = l.asked.plan, l.asked.place, l.asked.engine.String()
 	l.judge()
 	return l, nil
 }
@@ -84,7 +86,12 @@ func (r *Reconciler) gather(ctx context.Context, of *v1alpha1.SecretRotation) (*
 		}
 	}
 	l.facts.Order = order(of, l.state)
-	if l.needsStore() {
+	switch {
+	case l.state.ByEngine(l.facts):
+		if err := r.readTurn(ctx, l); err != nil {
+			return l, err
+		}
+	case l.needsStore():
 		r.readStore(ctx, l)
 	}
 	return l, r.follow(ctx, l)

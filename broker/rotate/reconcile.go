@@ -38,7 +38,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	if err != nil {
 		return reconcile.Result{}, errors.Join(err, r.tellProblem(ctx, of, err))
 	}
-	next, action := l.plan.Next(l.state, l.facts)
+	next, action := l.decides()
 	if next != l.state {
 		return r.goOn(ctx, l, next)
 	}

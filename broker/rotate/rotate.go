@@ -111,6 +111,7 @@ type Config struct {
 
 	Places    Places
 	Store     Store
+	Engines   Engines
 	Claims    Claims
 	Workloads Workloads
 	Keys      Keys
@@ -148,6 +149,8 @@ type memory struct {
 	told time.Time
 	// held is when windows were last seen to hold restarts back.
 	held time.Time
+	// rotated is the attempt that an engine rotated for, as it answered.
+	rotated int
 	// clean: it had ended, and had left no record, when it was last looked at.
 	clean bool
 	// problem is why the last action could not be done; empty: it could.

@@ -1,6 +1,7 @@
 package rotate
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/privyseal/privyseal/broker/v1alpha1"
+	"github.com/privyseal/privyseal/providers"
 	"github.com/privyseal/privyseal/rotation"
 	"github.com/privyseal/privyseal/rotation/generate"
 	"github.com/privyseal/privyseal/rotation/schedule"
@@ -19,6 +21,7 @@ type setup struct {
 	plan       rotation.Plan
 	schedule   schedule.Plan
 	generators map[string]generate.Spec // by the document's key
+	engine     providers.Engine         // that makes the values instead; zero: none
 }
 
 // parse checks a spec, as the rules of the CRD do and beyond them. Errors name the
@@ -46,6 +49,13 @@ func parse(spec v1alpha1.SecretRotationSpec) (setup, error) {
 	}
 	if err := plan.Check(); err != nil {
 		return setup{}, fmt.Errorf("spec.%w", err)
+	}
+	if spec.Engine != nil {
+		engine, err := engineOf(spec)
+		return setup{plan: plan, schedule: timing, engine: engine}, err
+	}
+	if spec.Path == "" {
+		return setup{}, errors.New("spec.path: say which document is rotated, or give spec.engine")
 	}
 	generators, err := generatorsOf(spec.Generate)
 	return setup{plan: plan, schedule: timing, generators: generators}, err

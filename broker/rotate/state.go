@@ -15,7 +15,7 @@ func stateOf(status v1alpha1.SecretRotationStatus) rotation.State {
 	state := rotation.State{
 		Phase: rotation.Phase(status.Phase), Run: status.Run, Attempt: int(status.Attempt), Record: status.Record,
 		Round: int(status.Round), From: status.FromVersion, To: status.ToVersion,
-		HaltedIn: rotation.Phase(status.HaltedIn), Why: status.Why, Obeyed: status.Obeyed,
+		HaltedIn: rotation.Phase(status.HaltedIn), Why: status.Why, Obeyed: status.Obeyed, Engine: status.Engine,
 	}
 	if status.Since != nil {
 		state.Since = status.Since.Time
@@ -33,7 +33,7 @@ const (
 func put(state rotation.State, status *v1alpha1.SecretRotationStatus) {
 	status.Phase, status.Run, status.Attempt = string(state.Phase), state.Run, int64(state.Attempt)
 	status.Record, status.Round = state.Record, int64(state.Round)
-	status.FromVersion, status.ToVersion = state.From, state.To
+	status.FromVersion, status.ToVersion, status.Engine = state.From, state.To, state.Engine
 	status.HaltedIn, status.Why, status.Obeyed = string(state.HaltedIn), cut(state.Why, maxWhy), state.Obeyed
 	status.Since = nil
 	if !state.Since.IsZero() {

@@ -97,6 +97,9 @@ func outcome(state rotation.State) (is metav1.ConditionStatus, reason, message s
 	case rotation.RolledBack:
 		return metav1.ConditionFalse, v1alpha1.ReasonRolledBack, "run " + state.Run + " was taken back, and the old values are in the store again: " + state.Why
 	case rotation.Halted:
+		if state.Engine != "" {
+			return metav1.ConditionFalse, v1alpha1.ReasonHalted, "run " + state.Run + " halted: " + state.Why
+		}
 		return metav1.ConditionFalse, v1alpha1.ReasonHalted, "run " + state.Run + " halted, and both values are kept: " + state.Why
 	case rotation.Accepted:
 		return metav1.ConditionTrue, v1alpha1.ReasonAccepted, "somebody ended run " + state.Run + " by " + annotation.RotationOrder
@@ -110,7 +113,10 @@ func outcome(state rotation.State) (is metav1.ConditionStatus, reason, message s
 
 // orders says how a rotation that halted goes on.
 func orders(l *look) string {
-	const known = "; annotation " + annotation.RotationOrder + " says how it goes on: Retry, RollBack, or Accept if the store is as it should be"
+	known := "; annotation " + annotation.RotationOrder + " says how it goes on: Retry, RollBack, or Accept if the store is as it should be"
+	if l.state.Engine != "" {
+		known = "; annotation " + annotation.RotationOrder + " says how it goes on: Retry, or Accept if all is as it should be"
+	}
 	word := annotation.Word(l.of.Annotations, annotation.RotationOrder)
 	switch {
 	case word == "":

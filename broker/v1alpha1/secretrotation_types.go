@@ -26,17 +26,24 @@ type SecretRotation struct {
 }
 
 // SecretRotationSpec is what is to be rotated, and when.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.generate) != has(self.engine)",message="give exactly one of generate and engine"
+// +kubebuilder:validation:XValidation:rule="has(self.path) != has(self.engine)",message="give path with generate, and not with engine, which says where the value is"
+// +kubebuilder:validation:XValidation:rule="!has(self.engine) || !has(self.strategy)",message="an engine has one value, which takes the old one's place: leave strategy out"
+// +kubebuilder:validation:XValidation:rule="!has(self.engine) || !has(self.onFailure) || self.onFailure == 'Halt'",message="nobody can take back what an engine made: leave onFailure out, or say Halt"
+// +kubebuilder:validation:XValidation:rule="!has(self.engine) || !has(self.verify) || has(self.engine.rotateRole)",message="no claim reads what such an engine makes: leave verify out"
 type SecretRotationSpec struct {
 	// Path of the document, found and allowed as that of a SecretClaim in the
 	// same namespace: "db" is relative to the environment's root, "/kv/shared/ca"
 	// starts at the store's root. The store is the environment's first. It has to
 	// lie in a key-value engine of version 2, in which the namespace's login may
 	// create, update and read it. One path has one rotation: of several the one
-	// that was made first.
+	// that was made first. With an engine, that says where the value is.
 	//
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=512
-	Path string `json:"path"`
+	// +optional
+	Path string `json:"path,omitempty"`
 
 	// Schedule of the runs, as cron has it: minute, hour, day of month, month, day
 	// of week. Of several runs that were missed the last is made up.
@@ -82,7 +89,15 @@ type SecretRotationSpec struct {
 	// +kubebuilder:validation:MinProperties=1
 	// +kubebuilder:validation:MaxProperties=16
 	// +kubebuilder:validation:XValidation:rule="self.all(key, size(key) > 0 && size(key) <= 253)",message="a key has 1 to 253 characters"
-	Generate map[string]Generator `json:"generate"`
+	// +optional
+	Generate map[string]Generator `json:"generate,omitempty"`
+
+	// Engine of the store that makes the new value by itself, instead of generate.
+	// Nobody can prepare such a value or take it back: a rotation that does not
+	// work halts, and says why.
+	//
+	// +optional
+	Engine *RotationEngine `json:"engine,omitempty"`
 
 	// Strategy says how the new value comes in beside the old one. Replace, the
 	// default and only one: it takes the old one's place.
@@ -103,6 +118,43 @@ type SecretRotationSpec struct {
 	//
 	// +optional
 	OnFailure RotationFailure `json:"onFailure,omitempty"`
+}
+
+// RotationEngine is what the store rotates by itself. Give exactly one of its fields.
+// A path begins at the store's root, and has no leading slash.
+//
+// +kubebuilder:validation:XValidation:rule="[has(self.rotateRole), has(self.rotateRoot), has(self.rotateKey)].filter(given, given).size() == 1",message="give exactly one of rotateRole, rotateRoot and rotateKey"
+type RotationEngine struct {
+	// RotateRole is a static role of a database engine:
+	// database/rotate-role/payments. Claims read its password at
+	// database/static-creds/payments, which the environment has to allow, and the
+	// namespace's login may read that and update this. A database knows one
+	// password of a user: whoever logs in with the old one fails until its pod is
+	// replaced.
+	//
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=480
+	// +optional
+	RotateRole string `json:"rotateRole,omitempty"`
+
+	// RotateRoot is the user by which a database engine itself logs in:
+	// database/rotate-root/main. The environment has to allow
+	// database/config/main, and the login to update this. The engine does not say
+	// when it did: where a daemon dies in the middle of it, it is done again.
+	//
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=480
+	// +optional
+	RotateRoot string `json:"rotateRoot,omitempty"`
+
+	// RotateKey is a key of a transit engine: transit/keys/payments. The
+	// environment has to allow it, and the login to read it and to update
+	// transit/keys/payments/rotate. What was encrypted before still opens.
+	//
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=480
+	// +optional
+	RotateKey string `json:"rotateKey,omitempty"`
 }
 
 // Generator makes one value. Give exactly one of its fields.
@@ -274,6 +326,12 @@ type SecretRotationStatus struct {
 	// +kubebuilder:validation:MaxLength=64
 	// +optional
 	Record string `json:"record,omitempty"`
+
+	// Engine that the attempt has rotate; empty where it makes the values itself.
+	//
+	// +kubebuilder:validation:MaxLength=512
+	// +optional
+	Engine string `json:"engine,omitempty"`
 
 	// Round counts how often somebody had the attempt go on after it halted.
 	//

@@ -1,5 +1,6 @@
 // Package vault reads documents from HashiCorp Vault and OpenBao: the key-value
-// engine, versions 1 and 2, and leases those that the database engine makes.
+// engine, versions 1 and 2, and static roles of the database engine; it leases those
+// users that the latter makes, and has engines rotate.
 //
 // A Vault is one server, or one cluster behind one address, with one bounded
 // pool of connections. A Session is one identity at it: its login, its token,

@@ -187,11 +187,18 @@ func (s *Session) get(ctx context.Context, held token, m mount, wanted providers
 		return providers.Document{}, fault(providers.ErrInvalid, 0, "the path lies in no mount") // unreachable
 	}
 	if m.engine == database {
-		return providers.Document{}, readDatabase(rest)
+		if err := readDatabase(rest); err != nil {
+			return providers.Document{}, err
+		}
 	}
 	asked := request{method: http.MethodGet, path: m.path + rest, namespace: s.vault.namespace, token: held.value}
 	parse := parseV1
 	switch {
+	case m.engine == database && wanted.Version > 0:
+		return providers.Document{}, fault(providers.ErrInvalid, 0,
+			"a version is wanted, and a static role has none but the password of the moment")
+	case m.engine == database:
+		parse = parseStatic
 	case m.version == 2:
 		asked.path, parse = m.path+"data/"+rest, parseV2
 		if wanted.Version > 0 {

@@ -104,10 +104,13 @@ func (s *Session) leased(ctx context.Context, held token, ref providers.Ref) (pa
 	}
 	rest, _ := at.rest(ref)
 	if at.engine == database {
-		if err = readDatabase(rest); errors.Is(err, providers.ErrLeased) {
+		switch err = readDatabase(rest); {
+		case errors.Is(err, providers.ErrLeased):
 			return at.path + rest, nil
+		case err != nil:
+			return "", err
 		}
-		return "", err
+		return "", fault(providers.ErrInvalid, 0, "a static role is read, and not leased")
 	}
 	return "", fault(providers.ErrInvalid, 0, "its mount leases nothing")
 }

@@ -118,11 +118,15 @@ func TestAMountIsTakenForWhatItsEngineIs(t *testing.T) {
 
 func TestADatabaseEngineIsNeverReadForAUser(t *testing.T) {
 	for rest, want := range map[string]error{
-		"creds/payments-rw": providers.ErrLeased,
-		"creds/payments/rw": providers.ErrLeased,
-		"creds":             providers.ErrInvalid,
-		"config/main":       providers.ErrInvalid,
-		"roles/payments-rw": providers.ErrInvalid,
+		"creds/payments-rw":     providers.ErrLeased,
+		"creds/payments/rw":     providers.ErrLeased,
+		"creds":                 providers.ErrInvalid,
+		"static-creds/payments": nil,
+		"static-creds":          providers.ErrInvalid,
+		"static-roles/payments": providers.ErrInvalid,
+		"rotate-role/payments":  providers.ErrInvalid,
+		"config/main":           providers.ErrInvalid,
+		"roles/payments-rw":     providers.ErrInvalid,
 	} {
 		if err := readDatabase(rest); !errors.Is(err, want) {
 			t.Errorf("%s: %v, want %v", rest, err, want)
