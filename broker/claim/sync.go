@@ -116,7 +116,9 @@ func (l *Line) Sync(ctx context.Context, claim *v1alpha1.SecretClaim, waiting ti
 	if err != nil {
 		return synced, refuseTarget(err)
 	}
-	l.keep(claim, applied)
+	if len(leases) == 0 || len(claim.Status.Leases) > 0 { // else the claim does not tell of them yet, and they would be copied
+		l.keep(claim, applied)
+	}
 	consumers, err := l.Restarts.Roll(ctx, claim.TargetName())
 	if err != nil {
 		return synced, fmt.Errorf("restarting the consumers of %s: %w", claim.TargetName(), err)
