@@ -108,7 +108,7 @@ func (r *Reconciler) tellLeases(claim *v1alpha1.SecretClaim, now metav1.Time) {
 	is, _, known := r.config.Line.Leases.Told(client.ObjectKeyFromObject(claim))
 	was := meta.FindStatusCondition(claim.Status.Conditions, v1alpha1.ConditionLeaseExpiring)
 	switch {
-	case !known:
+	case !known && len(claim.Status.Leases) > 0:
 	case is.Message == "":
 		meta.RemoveStatusCondition(&claim.Status.Conditions, v1alpha1.ConditionLeaseExpiring)
 	case was == nil || was.Reason != is.Reason || was.Message != is.Message:

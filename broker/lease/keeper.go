@@ -147,7 +147,7 @@ func (k *Keeper) Held(ctx context.Context, claim *v1alpha1.SecretClaim, store v1
 	if one == nil || k.due(kept, one) {
 		return providers.Document{}, v1alpha1.Lease{}, nil
 	}
-	return one.document(), kept.status(one), nil
+	return one.document(), k.status(kept, one), nil
 }
 
 // due says that another is to be issued in a loan's place.
@@ -177,7 +177,7 @@ func (k *Keeper) Take(ctx context.Context, claim *v1alpha1.SecretClaim, store v1
 			return providers.Document{}, v1alpha1.Lease{}, err
 		}
 	}
-	return one.document(), kept.status(one), nil
+	return one.document(), k.status(kept, one), nil
 }
 
 // issue has another lent. Its token is in the record before anything is made, so
@@ -253,18 +253,23 @@ func (l *loan) fill(lease providers.Lease) {
 	}
 }
 
-// status is what a claim tells of a loan.
-func (r *record) status(of *loan) v1alpha1.Lease {
+// status is what a claim tells of a loan. One before it that is gone has ended when
+// that was known, which is when this one was issued at the latest.
+func (k *Keeper) status(r *record, of *loan) v1alpha1.Lease {
 	status := v1alpha1.Lease{Source: of.Place.Path, IssuedAt: metav1.NewTime(of.Issued)}
 	if !of.Max.IsZero() {
 		status.MaxExpiry = &metav1.Time{Time: of.Max}
 	}
 	for _, one := range r.loans {
-		if one == of || one.pending() || one.Place.Path != of.Place.Path || one.Max.IsZero() || !one.Issued.Before(of.Issued) {
+		if one == of || one.pending() || one.Place.Path != of.Place.Path || !one.Issued.Before(of.Issued) {
 			continue
 		}
-		if status.PreviousExpiry == nil || one.Max.Before(status.PreviousExpiry.Time) {
-			status.PreviousExpiry = &metav1.Time{Time: one.Max}
+		ends := one.Max
+		if k.facts(r, one, Old, true).Gone {
+			ends = of.Issued
+		}
+		if !ends.IsZero() && (status.PreviousExpiry == nil || ends.Before(status.PreviousExpiry.Time)) {
+			status.PreviousExpiry = &metav1.Time{Time: ends}
 		}
 	}
 	return status
@@ -365,16 +370,17 @@ func (k *Keeper) wake(claim types.NamespacedName) {
 func (k *Keeper) Told(claim types.NamespacedName) (expiring metav1.Condition, failure error, known bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	known = true
+	unknown := false
 	for _, one := range k.memory {
 		if one.claim != claim || !one.inUse {
 			continue
 		}
-		known = known && (one.gone || !one.renewed.IsZero() || !one.failed.IsZero())
+		looked := one.gone || !one.renewed.IsZero() || !one.failed.IsZero()
+		known, unknown = true, unknown || !looked
 		failure = errors.Join(failure, one.failure)
 		if one.condition.Message != "" && (expiring.Message == "" || one.condition.Message < expiring.Message) {
 			expiring = one.condition
 		}
 	}
-	return expiring, failure, known
+	return expiring, failure, known && !unknown
 }

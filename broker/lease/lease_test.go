@@ -356,3 +356,30 @@ func (b *bench) lookOr(daemon *lease.Keeper, m *mortal) {
 		b.Fatal(err)
 	}
 }
+
+func TestPodsThatHoldWhatTheStoreHasEndedHaveNoTimeLeft(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	daemon := b.daemon()
+	b.pods.started = 50
+	b.mustSync(daemon, 0, "user-1")
+	b.store.EndLease(b.store.Lent(b.ref)[0])
+	b.later(41 * time.Minute)
+	b.look(daemon)
+	b.mustSync(daemon, 100, "user-2")
+	for range 3 { // it is told for as long as they do
+		previous := b.claim().Status.Leases[0].PreviousExpiry
+		if previous == nil || previous.After(b.clock.Now()) {
+			t.Fatalf("what they hold ends %v", previous)
+		}
+		b.later(time.Minute)
+		b.look(daemon)
+		b.mustSync(daemon, 100, "user-2")
+	}
+	b.pods.started = 100
+	b.look(daemon)
+	b.mustSync(daemon, 100, "user-2")
+	if previous := b.claim().Status.Leases[0].PreviousExpiry; previous != nil {
+		t.Errorf("nobody holds it, and it ends %v", previous)
+	}
+}

@@ -78,11 +78,13 @@ const (
 //   - One in use is replaced at about two thirds of the time that it can have in
 //     all, or when it is gone, or when the store gives less than half of the life
 //     that it gave at first: then its end is nearer than was said.
-//   - What is gone, and not in use, is forgotten.
+//   - What is gone, and neither in use nor held, is forgotten.
 func Next(f Facts) Action {
 	inUse := f.Standing == Fresh || f.Standing == Current
 	over := f.Gone || !f.Max.IsZero() && !f.Now.Before(f.Max)
 	switch {
+	case over && !inUse && f.Held: // pods hold what is no more, and that is told while they do
+		return Action{Do: Keep, Again: f.Now.Add(lookMost)}
 	case over && !inUse:
 		return Action{Do: Forget}
 	case f.Standing == Pending, f.Standing == Old && !f.Held:

@@ -63,9 +63,10 @@ func TestWhatALeaseNeeds(t *testing.T) {
 			f.Standing, f.Held, f.Now = lease.Old, true, noon().Add(20*time.Hour)
 			f.Renewed, f.Expires = f.Now, f.Now.Add(time.Hour)
 		}, lease.Keep},
-		"an old one that nobody holds: its end": {func(f *lease.Facts) { f.Standing = lease.Old }, lease.Revoke},
-		"an old one that is gone: nothing more": {func(f *lease.Facts) { f.Standing, f.Held, f.Gone = lease.Old, true, true }, lease.Forget},
-		"one of which the token alone is known": {func(f *lease.Facts) { f.Standing = lease.Pending }, lease.Revoke},
+		"an old one that nobody holds: its end":        {func(f *lease.Facts) { f.Standing = lease.Old }, lease.Revoke},
+		"an old one that is gone: nothing more":        {func(f *lease.Facts) { f.Standing, f.Gone = lease.Old, true }, lease.Forget},
+		"one that is gone while pods hold it: a place": {func(f *lease.Facts) { f.Standing, f.Held, f.Gone = lease.Old, true, true }, lease.Keep},
+		"one of which the token alone is known":        {func(f *lease.Facts) { f.Standing = lease.Pending }, lease.Revoke},
 	} {
 		if got := lease.Next(current(row.change)); got.Do != row.want {
 			t.Errorf("%s: %+v", name, got)
