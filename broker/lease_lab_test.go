@@ -23,11 +23,11 @@ type borrower struct {
 	db     *brokertest.DB
 }
 
-// life and longest of a user. A third of a life is longer than another daemon needs
-// to take over from one that was killed.
+// lentFor and lentAtMost are the life of a user, and the longest. A third of a life is
+// longer than another daemon needs to take over from one that was killed.
 const (
-	life    = 90 * time.Second
-	longest = 150 * time.Second
+	lentFor    = 90 * time.Second
+	lentAtMost = 150 * time.Second
 )
 
 func newBorrower(t *testing.T) *borrower {
@@ -38,7 +38,7 @@ func newBorrower(t *testing.T) *borrower {
 	b := &borrower{T: t, lab: lab, db: db, tenant: lab.NewTenant(t, "borrower")}
 	db.Attempts(t)
 	db.Connect(t, lab.Vault)
-	db.DynamicRole(t, lab.Vault, db.Name, life, longest)
+	db.DynamicRole(t, lab.Vault, db.Name, lentFor, lentAtMost)
 	policy := fmt.Sprintf(`path "database/creds/%s" { capabilities = ["read"] }`, db.Name)
 	if err := lab.Vault.Client().Sys().PutPolicyWithContext(t.Context(), "privyseal-"+b.tenant.Namespace, policy); err != nil {
 		t.Fatal(err)
@@ -72,7 +72,7 @@ func (b *borrower) lent(ctx context.Context) (v1alpha1.Lease, error) {
 // reissued waits for another lease than that before.
 func (b *borrower) reissued(before v1alpha1.Lease) (now v1alpha1.Lease) {
 	b.Helper()
-	brokertest.Eventually(b.T, longest, func(ctx context.Context) (err error) {
+	brokertest.Eventually(b.T, lentAtMost, func(ctx context.Context) (err error) {
 		if now, err = b.lent(ctx); err != nil {
 			return err
 		}
