@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"sync"
 	"time"
 
@@ -281,18 +280,12 @@ func (k *Keeper) facts(r *record, of *loan, standing Standing, held bool) Facts 
 	defer k.mu.Unlock()
 	facts := Facts{
 		Now: k.config.Clock.Now(), Standing: standing, Held: held,
-		Issued: of.Issued, Max: of.Max, Life: of.Life, Renewable: of.Renewable, Phase: phaseOf(of.ID),
+		Issued: of.Issued, Max: of.Max, Life: of.Life, Renewable: of.Renewable, Phase: phaseOf(r.of, of.Place.Path),
 	}
 	if known := k.memory[r.key(of)]; known != nil {
 		facts.Renewed, facts.Expires, facts.Failed, facts.Gone = known.renewed, known.expires, known.failed, known.gone
 	}
 	return facts
-}
-
-func phaseOf(id string) uint64 {
-	hash := fnv.New64a()
-	_, _ = hash.Write([]byte(id)) // a hash.Hash never returns an error
-	return hash.Sum64()
 }
 
 func (r *record) key(of *loan) key { return key{r.of, of.Place, of.Issued.Unix()} }
