@@ -2,10 +2,12 @@ package restart_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/privyseal/privyseal/broker/restart"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
@@ -89,4 +91,40 @@ func TestWhatPodsHoldBeatsAWindowThatOpensTooLate(t *testing.T) {
 			t.Errorf("%s: %+v", name, decision)
 		}
 	}
+}
+
+// Values were lent anew in a blackout that outlasts those before: the restart waits
+// while nothing says so, and goes at once when the claim tells of it, once, and loudly.
+func whatEndsGoesAheadOfTheWindow(c *cluster) {
+	c.clock = clockAt("2031-06-06T18:30:00Z")
+	c.environment(weekend())
+	c.claim("db", "", "password=a")
+	c.deployment("web", envFrom("db"))
+	c.deployment("bystander", envFrom("other"))
+	d := c.daemon()
+	c.change("db", "password=b")
+	c.waits(d, 1, "db", c.now)
+
+	tell := func(ends time.Time) {
+		c.Helper()
+		claim := &v1alpha1.SecretClaim{}
+		c.must(c.client.Get(c.Context(), c.key("db"), claim))
+		before := claim.DeepCopy()
+		claim.Status.Leases = []v1alpha1.Lease{{
+			Source: "database/creds/rw", IssuedAt: metav1.NewTime(ends.Add(-16 * time.Hour)), Sequence: c.now, PreviousExpiry: &metav1.Time{Time: ends},
+		}}
+		c.must(c.client.Status().Patch(c.Context(), claim, client.MergeFrom(before)))
+	}
+	opens := time.Date(2031, 6, 9, 6, 0, 0, 0, time.UTC)
+	tell(opens.Add(8 * time.Hour))
+	c.waits(d, 1, "db", c.now)
+	if got := c.web("web"); got != "0" {
+		c.Errorf("it goes though the windows open in time: %s", got)
+	}
+	tell(opens.Add(-24 * time.Hour))
+	c.expect("web", "1 db=%d", c.now)
+	c.until("it is told", func() bool {
+		notes := strings.Join(c.notes("web"), "\n")
+		return strings.Contains(notes, restart.ReasonRestartedEarly) && strings.Contains(notes, "ends at 2031-06-08T06:00:00Z")
+	})
 }
