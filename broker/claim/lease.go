@@ -24,7 +24,7 @@ type Leases interface {
 	Take(ctx context.Context, claim *v1alpha1.SecretClaim, store v1alpha1.Store, as providers.Identity, ref providers.Ref) (providers.Document, v1alpha1.Lease, error)
 	// Told is the condition that one nears its end, empty where none does, and what
 	// the last renewals ended with; known is false before they were looked at.
-	Told(claim types.NamespacedName) (expiring metav1.Condition, failure error, known bool)
+	Told(claim types.NamespacedName) (expiring metav1.Condition, known bool, failure error)
 }
 
 // lent are the documents of a run that were leased, by path: of two sources of one
@@ -105,7 +105,7 @@ func (r *Reconciler) tellLeases(claim *v1alpha1.SecretClaim, now metav1.Time) {
 	if r.config.Line.Leases == nil {
 		return
 	}
-	is, _, known := r.config.Line.Leases.Told(client.ObjectKeyFromObject(claim))
+	is, known, _ := r.config.Line.Leases.Told(client.ObjectKeyFromObject(claim))
 	was := meta.FindStatusCondition(claim.Status.Conditions, v1alpha1.ConditionLeaseExpiring)
 	switch {
 	case !known && len(claim.Status.Leases) > 0:
@@ -123,7 +123,7 @@ func (l *Line) unread(claim *v1alpha1.SecretClaim, leases []v1alpha1.Lease) erro
 	if l.Leases == nil || len(leases) == 0 {
 		return nil
 	}
-	_, failure, _ := l.Leases.Told(client.ObjectKeyFromObject(claim))
+	_, _, failure := l.Leases.Told(client.ObjectKeyFromObject(claim))
 	if failure == nil {
 		return nil
 	}

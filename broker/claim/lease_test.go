@@ -43,8 +43,8 @@ func (l *lender) Take(_ context.Context, _ *v1alpha1.SecretClaim, _ v1alpha1.Sto
 	return l.document(), v1alpha1.Lease{Source: ref.String(), IssuedAt: metav1.NewTime(time.Unix(200, 0))}, nil
 }
 
-func (l *lender) Told(types.NamespacedName) (metav1.Condition, error, bool) {
-	return metav1.Condition{}, l.failure, true
+func (l *lender) Told(types.NamespacedName) (metav1.Condition, bool, error) {
+	return metav1.Condition{}, true, l.failure
 }
 
 func leasedPlan(t *testing.T, version int64, paths ...string) plan {

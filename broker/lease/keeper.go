@@ -358,9 +358,9 @@ func (k *Keeper) wake(claim types.NamespacedName) {
 }
 
 // Told is what a claim's leases give it to tell: the condition that one nears its
-// end, empty where none does, and what the store ended the last renewal with. It is
-// not known before each was looked at.
-func (k *Keeper) Told(claim types.NamespacedName) (expiring metav1.Condition, failure error, known bool) {
+// end, empty where none does, and what the last renewals ended with. It is not known
+// before each was looked at.
+func (k *Keeper) Told(claim types.NamespacedName) (expiring metav1.Condition, known bool, failure error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	unknown := false
@@ -375,5 +375,5 @@ func (k *Keeper) Told(claim types.NamespacedName) (expiring metav1.Condition, fa
 			expiring = one.condition
 		}
 	}
-	return expiring, failure, known && !unknown
+	return expiring, known && !unknown, failure
 }

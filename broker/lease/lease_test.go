@@ -110,7 +110,7 @@ func TestAStoreThatIsAwayTakesNothingAndIsToldOfInTime(t *testing.T) {
 	b.store.Fail(providers.ErrUnavailable)
 	b.later(41 * time.Minute)
 	b.look(daemon)
-	if expiring, failure, known := daemon.Told(b.of); expiring.Message != "" || failure == nil || !known {
+	if expiring, known, failure := daemon.Told(b.of); expiring.Message != "" || failure == nil || !known {
 		t.Errorf("after one renewal that failed: %v, %v, %t", expiring, failure, known)
 	}
 	b.mustSync(daemon, 0, "user-1")
@@ -131,7 +131,7 @@ func TestAStoreThatIsAwayTakesNothingAndIsToldOfInTime(t *testing.T) {
 	b.store.Fail(nil)
 	b.later(time.Minute)
 	b.look(daemon)
-	if expiring, failure, _ := daemon.Told(b.of); expiring.Message != "" || failure != nil {
+	if expiring, _, failure := daemon.Told(b.of); expiring.Message != "" || failure != nil {
 		t.Errorf("the store is back: %v, %v", expiring, failure)
 	}
 	b.mustLend(1, 1)
