@@ -23,7 +23,7 @@ var levels = [][]string{
 	{"broker/brokertest"},
 	{"broker"},
 	{"broker/plan"},
-	{"broker/claim", "broker/inject", "broker/restart", "broker/rotate", "broker/store", "broker/copies", "broker/sealedsecret", "broker/kubeseal"},
+	{"broker/claim", "broker/inject", "broker/restart", "broker/rotate", "broker/lease", "broker/store", "broker/copies", "broker/sealedsecret", "broker/kubeseal"},
 	{"broker/home", "broker/foreign"},
 	{"broker/target", "broker/template", "broker/environment", "broker/address", "broker/annotation", "broker/variables", "broker/certs", "broker/sealingkey", "broker/repository", "broker/recovery", "broker/window", "broker/waits", "broker/statuses", "broker/reloader",
 		"rotation", "rotation/generate",
@@ -123,10 +123,10 @@ var rules = []struct {
 		[]string{"providers/providertest"}},
 	{"digests of values are keyed: only the install key's package makes them",
 		regexp.MustCompile(`"(crypto/sha1|crypto/sha256|crypto/sha512|crypto/md5|hash/fnv|hash/crc32|hash/maphash)"`),
-		// claim: a phase made of a UID; schedule: a delay made of a name and a
+		// claim, lease: a phase made of a UID; schedule: a delay made of a name and a
 		// date; annotation: a name made of a path; seal: OAEP's hash, and ids of
 		// public keys.
-		[]string{"broker/installkey", "broker/claim/schedule.go", "rotation/schedule/delay.go", "broker/annotation/request.go", "broker/brokertest",
+		[]string{"broker/installkey", "broker/claim/schedule.go", "broker/lease/phase.go", "rotation/schedule/delay.go", "broker/annotation/request.go", "broker/brokertest",
 			"broker/seal/v1.go", "broker/seal/keys.go"}},
 	{"a folder is named after what it holds", regexp.MustCompile(`(?m)^package (util|utils|common|helpers|pkg|misc)$`), nil},
 }

@@ -257,11 +257,19 @@ func wire(ctx context.Context, mgr manager.Manager, config Config) error {
 	if err != nil {
 		return err
 	}
+	var claims *claim.Reconciler
+	leases, err := wireLeases(mgr, config, leasing{
+		stores: connections, restarts: restarts, keys: sealingKeys, settled: again,
+		reread: func(ctx context.Context, name types.NamespacedName) { claims.Reread(ctx, name) },
+	})
+	if err != nil {
+		return err
+	}
 	events, gatherer := mgr.GetEventRecorder("privyseal"), claim.Gatherer{Cache: mgr.GetCache(), Allowed: config.Allowed}
-	claims := claim.New(claim.Config{
+	claims = claim.New(claim.Config{
 		Line: &claim.Line{
 			Gatherer: gatherer,
-			Store:    connections, Targets: writer, Restarts: roller{restarts}, Copies: kept,
+			Store:    connections, Targets: writer, Restarts: roller{restarts}, Copies: kept, Leases: leases,
 		},
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Metadata: mgr.GetCache(), Events: events, Pods: restarts,
 		Interval: config.RefreshInterval, StaleAfter: config.StaleAfter,

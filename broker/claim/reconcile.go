@@ -1,6 +1,7 @@
 package claim
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -153,7 +154,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	if errors.Is(err, target.ErrGone) {
 		return reconcile.Result{}, nil
 	}
-	r.reads.note(request.NamespacedName, synced, err, now)
+	r.reads.note(request.NamespacedName, synced, cmp.Or(err, synced.Unread), now)
 	if err == nil && synced.Applied.Outcome != target.Unchanged {
 		r.owed.Note(claim, synced)
 		return reconcile.Result{RequeueAfter: statuses.AtOnce, Priority: new(statuses.WhatIsOwed)}, nil
@@ -270,6 +271,7 @@ func (r *Reconciler) tell(ctx context.Context, claim *v1alpha1.SecretClaim, sync
 	before, now := claim.DeepCopy(), r.config.Clock.Now()
 	claim.Status = statusAfter(claim, synced, err, metav1.NewTime(now))
 	r.tellCopy(claim, metav1.NewTime(now))
+	r.tellLeases(claim, metav1.NewTime(now))
 	if err := r.tellPods(ctx, claim, metav1.NewTime(now)); err != nil {
 		return 0, err
 	}
@@ -350,6 +352,7 @@ func (r *Reconciler) recount(ctx context.Context, claim *v1alpha1.SecretClaim, n
 	before := claim.DeepCopy()
 	claim.Status.Consumers = &consumers
 	r.tellCopy(claim, metav1.NewTime(now))
+	r.tellLeases(claim, metav1.NewTime(now))
 	if err := r.tellPods(ctx, claim, metav1.NewTime(now)); err != nil {
 		return 0, err
 	}

@@ -40,6 +40,10 @@ func because(reason, field string, err error) *Refusal {
 // that states no fact counts as no answer.
 func refuseSource(index int, ref providers.Ref, err error) error {
 	field := fmt.Sprintf("spec.sources[%d]", index)
+	var refusal *Refusal
+	if errors.As(err, &refusal) {
+		return refusal
+	}
 	for _, known := range []struct {
 		fact         error
 		reason, hint string
@@ -48,6 +52,7 @@ func refuseSource(index int, ref providers.Ref, err error) error {
 		{providers.ErrDeleted, v1alpha1.ReasonSourceDeleted, "undelete it or write a new version; the last good value stays"},
 		{providers.ErrDenied, v1alpha1.ReasonSourceDenied, "check the role, its policy and its bound service account; the last good value stays"},
 		{providers.ErrInvalid, v1alpha1.ReasonStoreInvalid, "correct the store"},
+		{providers.ErrLeased, v1alpha1.ReasonLeaseInvalid, "nobody keeps leases here"},
 	} {
 		if errors.Is(err, known.fact) {
 			return &Refusal{

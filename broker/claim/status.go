@@ -27,6 +27,7 @@ func statusAfter(claim *v1alpha1.SecretClaim, synced Synced, err error, now meta
 		status.Target = &synced.Applied.Status
 		status.Sequence = synced.Applied.Sequence
 		status.SourceVersions = synced.SourceVersions
+		status.Leases = synced.Leases
 		status.Consumers = &synced.Consumers
 		setReady(&status, claim.Generation, now, metav1.ConditionTrue, v1alpha1.ReasonSynced,
 			fmt.Sprintf("Secret %s holds what the store holds", synced.Applied.Status.Name))

@@ -60,6 +60,9 @@ type Line struct {
 	Targets  Applier
 	Restarts Roller
 
+	// Leases keep what is lent. Nil: nothing is, and leased sources are refused.
+	Leases Leases
+
 	// Copies keeps sealed copies of the targets. Nil: there are none.
 	Copies Copies
 
@@ -76,27 +79,33 @@ type Synced struct {
 	Applied target.Applied
 	// SourceVersions are the store's versions of the sources, in their order.
 	SourceVersions []int64
+	// Leases are what was lent, in the sources' order.
+	Leases []v1alpha1.Lease
+	// Unread is why the claim counts as not read all the same; nil: it does not.
+	Unread error
 	// Consumers of the target.
 	Consumers v1alpha1.Consumers
 }
 
-// Sync runs the line once for a claim that has waited since then: an answer of
+// Sync runs the line once for a claim that has been waiting since then: an answer of
 // the store that was asked for later, for another claim, is as good as one of
 // its own. An error that is a *Refusal lasts until
 // somebody changes something; any other is worth another try.
-func (l *Line) Sync(ctx context.Context, claim *v1alpha1.SecretClaim, since time.Time) (Synced, error) {
+func (l *Line) Sync(ctx context.Context, claim *v1alpha1.SecretClaim, waiting time.Time) (Synced, error) {
 	plan, err := l.resolve(ctx, claim)
 	if err != nil {
 		return Synced{}, err
 	}
-	documents, err := l.read(ctx, plan, since)
+	documents, leases, err := l.read(ctx, claim, plan, waiting)
 	defer clearAll(documents)
 	if err != nil {
 		return Synced{}, err
 	}
+	unread := l.unread(claim, leases)
+	synced := Synced{Read: unread == nil, Unread: unread}
 	content, err := render(claim.Spec, documents)
 	if err != nil {
-		return Synced{Read: true}, err
+		return synced, err
 	}
 	defer clearContent(content)
 	wanted := desired(claim, content)
@@ -105,14 +114,18 @@ func (l *Line) Sync(ctx context.Context, claim *v1alpha1.SecretClaim, since time
 	}
 	applied, err := l.Targets.Apply(ctx, wanted)
 	if err != nil {
-		return Synced{Read: true}, refuseTarget(err)
+		return synced, refuseTarget(err)
 	}
-	l.keep(claim, applied)
+	if len(leases) == 0 || len(claim.Status.Leases) > 0 { // else the claim does not tell of them yet, and they would be copied
+		l.keep(claim, applied)
+	}
 	consumers, err := l.Restarts.Roll(ctx, claim.TargetName())
 	if err != nil {
-		return Synced{Read: true}, fmt.Errorf("restarting the consumers of %s: %w", claim.TargetName(), err)
+		return synced, fmt.Errorf("restarting the consumers of %s: %w", claim.TargetName(), err)
 	}
-	return Synced{Read: true, Applied: applied, SourceVersions: versions(documents), Consumers: consumers}, nil
+	synced.Applied, synced.Consumers = applied, consumers
+	synced.SourceVersions, synced.Leases = versions(documents), since(claim.Status.Leases, leases, applied.Sequence)
+	return synced, nil
 }
 
 // resolve decides whose store is asked for which paths.
@@ -130,18 +143,21 @@ func (l *Line) allowed(ctx context.Context, claim *v1alpha1.SecretClaim) bool {
 	return err == nil
 }
 
-// read asks the store for each document of the plan, in the sources' order.
-func (l *Line) read(ctx context.Context, plan plan, since time.Time) ([]providers.Document, error) {
+// read asks the store for each document of the plan, in the sources' order. What is
+// leased is taken from what was lent before.
+func (l *Line) read(ctx context.Context, claim *v1alpha1.SecretClaim, plan plan, waiting time.Time) ([]providers.Document, []v1alpha1.Lease, error) {
 	documents := make([]providers.Document, 0, len(plan.requests))
+	lent := &lent{}
+	defer lent.clear()
 	for i, request := range plan.requests {
-		request.Since = since
-		document, err := l.Store.Read(ctx, plan.store, plan.identity, request)
+		request.Since = waiting
+		document, err := l.document(ctx, claim, plan, i, request, lent)
 		if err != nil {
-			return documents, refuseSource(i, request.Ref, err)
+			return documents, nil, refuseSource(i, request.Ref, err)
 		}
 		documents = append(documents, document)
 	}
-	return documents, nil
+	return documents, lent.leases, nil
 }
 
 // keep has the sealed copy of the target looked at. Nothing waits for it: git

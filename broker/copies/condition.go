@@ -23,6 +23,12 @@ func taken(path, by string) condition {
 		"%s in the repository is not this claim's copy and is left alone: %s; remove it there, or change the environment's spec.sealing.git.path", path, by)}
 }
 
+// lent is the condition of a claim whose values the store takes back.
+func lent() condition {
+	return condition{metav1.ConditionFalse, v1alpha1.ReasonLeased,
+		"the Secret holds values that the store has lent and takes back, and a copy would soon be worth nothing: leave out spec.seal, or give what is not leased a claim of its own"}
+}
+
 func notConfigured(where string) condition {
 	return condition{metav1.ConditionFalse, v1alpha1.ReasonSealingNotConfigured,
 		where + ": leave out spec.seal, or have the platform team set spec.sealing of the environment"}

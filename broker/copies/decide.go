@@ -37,6 +37,8 @@ const (
 	elsewhere
 	// unwanted: it is in this environment, and no copy of it is wanted.
 	unwanted
+	// leased: it is in this environment, and what it has is taken back by the store.
+	leased
 )
 
 // keys are those that copies are sealed to, and known by.
@@ -152,8 +154,12 @@ func decide(facts facts) decision {
 	}
 	slices.Sort(made.remove)
 	for claim, why := range facts.others {
-		if why == unwanted {
+		switch why {
+		case unwanted:
 			made.tell[claim] = condition{}
+		case leased:
+			made.tell[claim] = lent()
+		case gone, elsewhere:
 		}
 	}
 	return made
@@ -190,7 +196,7 @@ func removable(facts facts, made decision, found copied) bool {
 		return made.tell[claim].is == metav1.ConditionTrue || slices.ContainsFunc(made.write, ofClaim)
 	}
 	switch facts.others[claim] {
-	case unwanted:
+	case unwanted, leased:
 		return true
 	case elsewhere:
 		return false

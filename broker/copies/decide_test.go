@@ -45,6 +45,7 @@ func TestWhatIsRemovedAndWhatIsNot(t *testing.T) {
 		{name: "the claim is gone, and says Retain", copy: present("e1", own, retain)},
 		{name: "made for the Environment of a cluster that is no more", copy: present("e0", own)},
 		{name: "of another environment", copy: present("e1", own, func(c *copied) { c.Environment = "dev" })},
+		{name: "the claim's values are lent", copy: present("e1", own, retain), claim: map[types.NamespacedName]others{name: leased}, removed: true},
 		{name: "the claim is there, and wants none", copy: present("e1", own, retain), claim: map[types.NamespacedName]others{name: unwanted}, removed: true},
 		{name: "the claim's namespace left", copy: present("e1", own), claim: map[types.NamespacedName]others{name: elsewhere}},
 		{name: "the copy moves", copy: present("e1", own), wanted: []wanted{moved}, removed: true},

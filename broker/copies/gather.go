@@ -73,6 +73,8 @@ func (k *Keeper) gatherClaims(ctx context.Context, gathered *facts) error {
 			gathered.others[name] = elsewhere
 		case !wantsCopy(home, claim):
 			gathered.others[name] = unwanted
+		case len(claim.Status.Leases) > 0:
+			gathered.others[name] = leased
 		default:
 			wanted, err := k.want(ctx, gathered.environment, claim)
 			if err != nil {

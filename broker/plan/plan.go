@@ -74,6 +74,9 @@ type Entry struct {
 	Blocks []Block `json:"blocks"`
 	// RestartNow is the reason that somebody gives for not waiting for a window.
 	RestartNow string `json:"restartNow,omitempty"`
+	// Ends is when what its pods hold ends, where it does not wait for a window for
+	// that.
+	Ends time.Time `json:"ends,omitzero"`
 }
 
 // Touched is a Secret with an old content in a live pod.
@@ -186,7 +189,7 @@ func (w *World) entry(workload restart.Workload, facts restart.Facts, question Q
 
 // judge says what becomes of a workload with pods that hold something old.
 func (e *Entry) judge(facts restart.Facts, decision restart.Decision, at time.Time) {
-	e.RestartNow = decision.RestartNow
+	e.RestartNow, e.Ends = decision.RestartNow, decision.Ends
 	switch {
 	case decision.Patch != nil:
 		e.Outcome, e.At = Restarts, at.UTC()

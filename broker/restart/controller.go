@@ -255,6 +255,11 @@ func (c *Controller) act(ctx context.Context, w Workload, s shape, decision Deci
 func (c *Controller) announce(ctx context.Context, s shape, decision Decision) {
 	causes := decision.Causes()
 	log.FromContext(ctx).Info("Restarted", "for", causes, "now", decision.RestartNow)
+	if !decision.Ends.IsZero() {
+		c.metrics.early.Inc()
+		c.announceEarly(s, decision)
+		return
+	}
 	if decision.RestartNow == "" {
 		c.events.Eventf(s.Object, nil, corev1.EventTypeNormal, ReasonRestarted, "Restart", "restarting for %s", cut(causes))
 		return

@@ -47,6 +47,7 @@ func TestOnARealAPIServer(t *testing.T) {
 		"what is not ours waits for windows":                   whatIsNotOursWaitsForWindows,
 
 		"what changes in a blackout is one patch at its end": whatChangesInABlackoutIsOnePatchAtItsEnd,
+		"what pods hold ends before the windows open":        whatEndsGoesAheadOfTheWindow,
 		"other windows let go what waits":                    otherWindowsLetGoWhatWaits,
 		"windows that cannot be used let nothing restart":    windowsThatCannotBeUsedLetNothingRestart,
 		"a reason lets go what waits and nothing else":       aReasonLetsGoWhatWaitsAndNothingElse,

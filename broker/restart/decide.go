@@ -49,6 +49,9 @@ type Facts struct {
 	Hold waits.Hold
 	// Turn is what else keeps this one back now: the environment's restarts.
 	Turn waits.Hold
+	// Now is the time, by which it is judged whether something ends too soon to wait
+	// for a turn. Zero: nothing does.
+	Now time.Time
 	// Misread is what has no effect of Reloader's annotations; nil: nothing.
 	Misread error
 }
@@ -86,6 +89,8 @@ type Target struct {
 	AskedNow string
 	// RestartNow are the reasons that were noted, and what they are good for.
 	RestartNow []v1alpha1.RestartNow
+	// Leases are what the store has lent for its claim.
+	Leases []v1alpha1.Lease
 }
 
 // Standing says how a workload stands to a target that it reads.
@@ -140,6 +145,9 @@ type Decision struct {
 	// RestartNow is the reason for which it is patched in spite of Hold; empty
 	// where that holds nothing.
 	RestartNow string
+	// Ends is when what live pods hold ends, where it is patched in spite of Hold
+	// for that.
+	Ends time.Time
 }
 
 // Stale is one target whose old content a live pod holds.
@@ -170,8 +178,8 @@ type Stale struct {
 //   - That pods of the present template lack a secret they ask for is a cause
 //     too, once for a webhook configuration: see Injection.
 //   - Windows hold a patch back whatever it is for, and so does its turn, unless
-//     somebody gave a reason to go now: see passes. One that goes covers
-//     everything.
+//     somebody gave a reason to go now (see passes), or what pods hold would end
+//     before it came (see goesEarly). One that goes covers everything.
 //   - Counters only move forward. Those of targets that nobody reads any more
 //     are dropped, or the line would grow with every renamed claim.
 //
@@ -188,6 +196,13 @@ func Decide(facts Facts) Decision {
 	if decision.Hold.Holds() {
 		decision.RestartNow = facts.passes(decision.Stale)
 		decision.Deferred = decision.RestartNow == ""
+	}
+	if decision.Deferred {
+		ends, keeps := facts.goesEarly(decision.Stale)
+		decision.Ends, decision.Deferred = ends, ends.IsZero()
+		if decision.Deferred {
+			decision.Hold = keeps
+		}
 	}
 	switch {
 	case due && !decision.Deferred:

@@ -58,9 +58,9 @@ func (f Facts) goodUntil() (sequence int64, noted bool) {
 	return sequence, noted
 }
 
-// passes is the reason for which the workload is restarted though something
-// holds it back; "" where there is none. It is the one place for exceptions: what
-// has to go before the windows open would be asked here.
+// passes is the reason that people give for which the workload is restarted though
+// something holds it back; "" where there is none. What has to go before the windows
+// open for reasons of its own is in goesEarly.
 func (f Facts) passes(stale []Stale) string {
 	for _, one := range stale {
 		if reason := f.letsGo(one); one.Cause && reason != "" {
@@ -94,6 +94,7 @@ func (w Workload) nameInStatus() string { return w.Kind + "/" + w.Name }
 // to hold back, and whose turn it is only when nothing more seems to come for
 // it; wait is how long that takes.
 func (c *Controller) decide(ctx context.Context, w Workload, s shape, facts Facts) (judged Facts, decision Decision, wait time.Duration, err error) {
+	facts.Now = c.config.Clock.Now()
 	if decision = Decide(facts); decision.Patch == nil {
 		return facts, decision, 0, nil
 	}

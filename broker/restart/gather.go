@@ -171,7 +171,7 @@ func (g gatherer) target(ctx context.Context, name types.NamespacedName) (known 
 	asked, _ := annotation.Reason(claim.Annotations)
 	return Target{
 		Revisions: revisions, Claim: claimName, Restart: claim.Spec.Restart,
-		AskedNow: asked, RestartNow: claim.Status.RestartNow,
+		AskedNow: asked, RestartNow: claim.Status.RestartNow, Leases: claim.Status.Leases,
 	}, ours, nil
 }
 

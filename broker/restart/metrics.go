@@ -15,6 +15,7 @@ import (
 // ours, so that their number stays small whatever is restarted.
 type metrics struct {
 	restarts   *prometheus.CounterVec
+	early      prometheus.Counter
 	stale      *prometheus.Desc
 	uninjected *prometheus.Desc
 	deferred   *prometheus.Desc
@@ -29,6 +30,10 @@ func newMetrics(of *Controller) *metrics {
 			Name: "privyseal_restarts_total",
 			Help: "Pod templates patched to restart their workload, by kind.",
 		}, []string{"kind"}),
+		early: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "privyseal_restarts_before_expiry_total",
+			Help: "Restarts that were made in spite of windows or turns, since what the pods hold ends.",
+		}),
 		stale: prometheus.NewDesc("privyseal_stale_workloads",
 			"Workloads with a live pod that holds an old content, by what becomes of it: "+
 				"rolling, stuck, window, turn, stopped, disruption, paused, on-delete, partition, workload-never or claim-never.",
@@ -55,7 +60,7 @@ func (m *metrics) register(with prometheus.Registerer) error {
 	if with == nil {
 		return nil
 	}
-	return errors.Join(with.Register(m.restarts), with.Register(m))
+	return errors.Join(with.Register(m.restarts), with.Register(m.early), with.Register(m))
 }
 
 // Describe implements prometheus.Collector for the gauges.

@@ -9,6 +9,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
@@ -184,13 +185,14 @@ func targetTurned() predicate.TypedPredicate[*metav1.PartialObjectMetadata] {
 }
 
 // policyTurned: a claim comes, goes, or says something else of restarts, also
-// of those that are to go now.
+// of those that are to go now, or has something else lent to it.
 func policyTurned() predicate.TypedPredicate[*v1alpha1.SecretClaim] {
 	return predicate.TypedFuncs[*v1alpha1.SecretClaim]{
 		UpdateFunc: func(e event.TypedUpdateEvent[*v1alpha1.SecretClaim]) bool {
 			return e.ObjectOld.Spec.Restart != e.ObjectNew.Spec.Restart || e.ObjectOld.UID != e.ObjectNew.UID ||
 				askedNow(e.ObjectOld) != askedNow(e.ObjectNew) ||
-				!slices.Equal(e.ObjectOld.Status.RestartNow, e.ObjectNew.Status.RestartNow)
+				!slices.Equal(e.ObjectOld.Status.RestartNow, e.ObjectNew.Status.RestartNow) ||
+				!equality.Semantic.DeepEqual(e.ObjectOld.Status.Leases, e.ObjectNew.Status.Leases)
 		},
 	}
 }

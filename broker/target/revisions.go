@@ -107,6 +107,27 @@ func (r Revisions) StaleKeys(evidence int64, reads func(key string) bool) []stri
 	return stale
 }
 
+// ChangedSince says whether one of the keys that reads accepts came to have another
+// content after the sequence evidence, and up to another sequence. Where the history
+// does not reach back so far, it did.
+func (r Revisions) ChangedSince(evidence, until int64, reads func(key string) bool) bool {
+	for key, entries := range r.Keys {
+		if !reads(key) {
+			continue
+		}
+		oldest := entries[len(entries)-1].Sequence
+		if len(entries) == historyDepth && oldest > evidence && oldest > until {
+			return true
+		}
+		for _, entry := range entries {
+			if entry.Sequence > evidence && entry.Sequence <= until {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // digestAt is the digest in force at a sequence, or "" where the key was not
 // there yet or the history does not reach back so far. Both differ from any
 // content the key has now.

@@ -149,3 +149,29 @@ func FuzzParseRevisions(f *testing.F) {
 		_ = revisions.StaleKeys(0, all)
 	})
 }
+
+func TestWhatChangedBetweenTwoSequencesIsKnownAsFarAsTheHistoryGoes(t *testing.T) {
+	revisions := story(digests{"a": "A", "b": "B"}, change{100, digests{"a": "A2", "b": "B"}}, change{200, digests{"a": "A2", "b": "B2"}})
+	only := func(name string) func(string) bool { return func(key string) bool { return key == name } }
+	for _, row := range []struct {
+		evidence, until int64
+		reads           func(string) bool
+		want            bool
+	}{
+		{0, 100, all, true},
+		{0, 99, all, false},
+		{100, 100, all, false},
+		{100, 200, all, true},
+		{50, 100, only("b"), false},
+		{50, 200, only("b"), true},
+		{100, 200, only("a"), false},
+	} {
+		if got := revisions.ChangedSince(row.evidence, row.until, row.reads); got != row.want {
+			t.Errorf("after %d and up to %d: %t", row.evidence, row.until, got)
+		}
+	}
+	busy := story(digests{"a": "A"}, change{1, digests{"a": "1"}}, change{2, digests{"a": "2"}}, change{3, digests{"a": "3"}}, change{4, digests{"a": "4"}})
+	if !busy.ChangedSince(0, 1, all) || busy.ChangedSince(4, 4, all) {
+		t.Error("a pod that outlived the history is not known to hold what is there")
+	}
+}

@@ -49,6 +49,9 @@ const (
 	ReasonPathTaken = "PathTaken"
 	// ReasonCopyInvalid: the target cannot be sealed, or not written at its path.
 	ReasonCopyInvalid = "CopyInvalid"
+	// ReasonLeased: the target holds values that the store takes back, so a copy
+	// would soon be worth nothing, and none is kept.
+	ReasonLeased = "Leased"
 	// ReasonRepositoryDenied: the repository refuses the credentials, or is not
 	// the one that they are for.
 	ReasonRepositoryDenied = "RepositoryDenied"
@@ -88,6 +91,20 @@ const (
 // now or later. An Environment with windows that do, or with none, has none.
 const ConditionWindowsUnusable = "WindowsUnusable"
 
+// ConditionLeaseExpiring on a SecretClaim: what the store has lent for it nears its
+// end, and could not be renewed, or issued anew. A claim whose leases are in order
+// has none.
+const ConditionLeaseExpiring = "LeaseExpiring"
+
+// Reasons of LeaseExpiring. Its message names the source, and when it ends.
+const (
+	// ReasonNotRenewed: the lease could not be renewed for some time.
+	ReasonNotRenewed = "NotRenewed"
+	// ReasonNotReissued: the lease is near its greatest age, and another could not
+	// be issued for some time.
+	ReasonNotReissued = "NotReissued"
+)
+
 // ReasonFresh on a claim's Stale condition: the sources were read again.
 const ReasonFresh = "Fresh"
 
@@ -124,6 +141,8 @@ const (
 	// ReasonStoreUnavailable: the store could not be asked, and there is no
 	// last good value yet.
 	ReasonStoreUnavailable = "StoreUnavailable"
+	// ReasonLeaseInvalid: a leased source asks for what no lease can give.
+	ReasonLeaseInvalid = "LeaseInvalid"
 	// ReasonKeyNotFound: a chosen key is not in the source.
 	ReasonKeyNotFound = "KeyNotFound"
 	// ReasonKeyInvalid: a key's name cannot be a key of a Secret.

@@ -77,6 +77,10 @@ const (
 	// suspended after that, somebody else did so.
 	AnnotationReleased = Group + "/released"
 
+	// LabelLeaseRecord on a Secret of the daemon's namespace is "true" where what is
+	// lent to a claim is sealed away.
+	LabelLeaseRecord = Group + "/lease-record"
+
 	// AnnotationRestartedFor on a pod template lists, sorted, the targets its
 	// pods read with the sequence that the template was last restarted for:
 	// "db=1763800000,tls=0". It only ever moves forward.

@@ -98,7 +98,9 @@ type StoreRef struct {
 type Source struct {
 	// Path of the secret. "db" is relative to the environment's root;
 	// "/kv/shared/ca" starts at the store's root. A KV v2 path is written
-	// without the "data/" that its API puts behind the mount.
+	// without the "data/" that its API puts behind the mount. A path that leads
+	// into the creds/ of a database engine is leased: its values are made for this
+	// claim, and made anew before they end.
 	//
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=512
@@ -356,6 +358,15 @@ type SecretClaimStatus struct {
 	// +optional
 	SourceVersions []int64 `json:"sourceVersions,omitempty"`
 
+	// Leases are what the store has lent for leased sources: values that it made
+	// for this claim alone, and takes back. They move when one is issued anew, and
+	// when an older one is given back.
+	//
+	// +kubebuilder:validation:MaxItems=32
+	// +listType=atomic
+	// +optional
+	Leases []Lease `json:"leases,omitempty"`
+
 	// Consumers counts the workloads whose live pods read the target. It moves
 	// at most twice for a change: when the rollouts begin and when they end.
 	//
@@ -378,7 +389,8 @@ type SecretClaimStatus struct {
 	// be reached never turns Ready to False: the last good value stays. Stale
 	// says that the sources have not been read for long; a claim that never
 	// was stale has none. RestartDeferred is there while restarts wait for a
-	// window of the environment.
+	// window of the environment, LeaseExpiring while what is lent nears its end
+	// and cannot be renewed or issued anew.
 	//
 	// +listType=map
 	// +listMapKey=type
@@ -406,6 +418,29 @@ type TargetStatus struct {
 	//
 	// +kubebuilder:validation:MaxLength=64
 	Revision string `json:"revision"`
+}
+
+// Lease is what is lent for one path.
+type Lease struct {
+	// Source is the path in the store: "database/creds/payments-rw".
+	//
+	// +kubebuilder:validation:MaxLength=512
+	Source string `json:"source"`
+	// IssuedAt is when the values were made.
+	IssuedAt metav1.Time `json:"issuedAt"`
+	// MaxExpiry is when they end, however often they are renewed. Others are
+	// issued before. None: they end when they are given back.
+	//
+	// +optional
+	MaxExpiry *metav1.Time `json:"maxExpiry,omitempty"`
+	// Sequence of the target's content since which it holds them. Pods that were
+	// started under an earlier one may hold those before.
+	Sequence int64 `json:"sequence"`
+	// PreviousExpiry is there while values before these are not given back, since
+	// pods may hold them: when the first of them end.
+	//
+	// +optional
+	PreviousExpiry *metav1.Time `json:"previousExpiry,omitempty"`
 }
 
 // Consumers counts workloads that read a target.

@@ -97,6 +97,9 @@ func blocks(entry plan.Entry) string {
 	if entry.RestartNow != "" {
 		all = append(all, fmt.Sprintf("nothing: restart-now says %q", entry.RestartNow))
 	}
+	if !entry.Ends.IsZero() {
+		all = append(all, "nothing: what its pods hold ends at "+entry.Ends.UTC().Format(time.RFC3339))
+	}
 	if len(all) == 0 {
 		return "-"
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"testing"
-	"time"
 
 	"github.com/privyseal/privyseal/providers"
 )
@@ -84,15 +83,12 @@ func renewsAndRevokes(t *testing.T, h Harness) {
 // has answered that the token is revoked.
 func mustLive(t *testing.T, h Harness, ref providers.Ref, want int) {
 	t.Helper()
-	deadline, tick := time.NewTimer(limit), time.NewTicker(10*time.Millisecond)
-	defer deadline.Stop()
-	defer tick.Stop()
+	deadline, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
 	for lives := h.Lives(t, ref); lives != want; lives = h.Lives(t, ref) {
-		select {
-		case <-deadline.C:
+		if deadline.Err() != nil {
 			t.Errorf("%d live, want %d", lives, want)
 			return
-		case <-tick.C:
 		}
 	}
 }
