@@ -9,14 +9,15 @@ import (
 	"github.com/privyseal/privyseal/broker/brokertest"
 )
 
-// kept is a user of a database, whose password Vault keeps as a static role.
+// kept is a user of a database, whose password Vault keeps: as a static role, or in
+// the tenant's document db.
 type kept struct {
 	*testing.T
 	lab    *brokertest.Lab
 	tenant *brokertest.Tenant
 	db     *brokertest.DB
 	user   string
-	role   string // Vault's name for it
+	role   string // Vault's name for it, if it is one
 }
 
 // newKept has a tenant that may read the password and have it rotated, and no more.

@@ -148,6 +148,12 @@ func TestARotationWithWhichNoPodGetsReadyIsRolledBack(t *testing.T) {
 	if said == nil || said.Reason != v1alpha1.ReasonRolledBack || !strings.Contains(said.Message, "Deployment/"+tenant.Namespace+"/app") {
 		t.Errorf("the condition says %+v", said)
 	}
+	tellsOfRollback(t, lab, tenant)
+}
+
+// tellsOfRollback looks for it in the events and in the metrics.
+func tellsOfRollback(t *testing.T, lab *brokertest.Lab, tenant *brokertest.Tenant) {
+	t.Helper()
 	told := lab.Kubectl(t, "get", "events.events.k8s.io", "-n", tenant.Namespace,
 		"-o", `jsonpath={range .items[?(@.regarding.kind=="SecretRotation")]}{.type} {.reason};{end}`)
 	for _, event := range []string{"Normal RotationBegan;", "Warning RollingBack;", "Warning RolledBack;"} {
