@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,7 +10,8 @@ import (
 	"path/filepath"
 )
 
-// folder is where a hook finds both values: new/KEY and old/KEY.
+// folder is where a hook finds both values, new/KEY and old/KEY, and perhaps the
+// login of an administrator, admin/username and admin/password.
 type folder string
 
 // value is empty where there is none.
@@ -21,20 +23,34 @@ func (f folder) value(which, key string) (string, error) {
 	return read, err
 }
 
-// wanted is whom the new password is for, and the password.
-func (f folder) wanted() (user, password string, err error) {
-	user, err = f.value("new", "username")
-	if err != nil {
+// login has what is there of one.
+func (f folder) login(which string) (user, password string, err error) {
+	if user, err = f.value(which, "username"); err != nil {
 		return "", "", err
 	}
-	if user == "" {
-		user = os.Getenv("ROLE")
-	}
-	password, err = f.value("new", "password")
+	password, err = f.value(which, "password")
+	return user, password, err
+}
+
+// wanted is whom the new password is for, and the password.
+func (f folder) wanted() (user, password string, err error) {
+	user, password, err = f.login("new")
+	user = cmp.Or(user, os.Getenv("ROLE"))
 	if err == nil && (user == "" || password == "") {
 		err = errors.New("new/password is missing, or new/username and ROLE are")
 	}
 	return user, password, err
+}
+
+// changer is who changes a user's password: an administrator, else whoever the
+// variables name, else who is in use, which is the user itself or the other one.
+func (f folder) changer(user string) (by, password string, err error) {
+	by, password, err = f.login("admin")
+	if err != nil || password != "" || os.Getenv("PGPASSWORD") != "" {
+		return by, password, err
+	}
+	by, password, err = f.login("old")
+	return cmp.Or(by, user), password, err
 }
 
 // set may be done twice: whoever can log in with the new password has it.
@@ -47,12 +63,9 @@ func set(ctx context.Context, f folder) error {
 	if err != nil {
 		return err
 	}
-	by, with := "", "" // somebody else, of the variables
-	if os.Getenv("PGPASSWORD") == "" {
-		by = user
-		if with, err = f.value("old", "password"); err != nil {
-			return err
-		}
+	by, with, err := f.changer(user)
+	if err != nil {
+		return err
 	}
 	connection, err := connect(ctx, by, with)
 	if err != nil {

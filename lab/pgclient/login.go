@@ -32,31 +32,42 @@ type service struct {
 	ready   atomic.Bool // the last login worked
 }
 
-// login goes on until ctx ends, and then ends in order. It answers on port
-// 8080 whether the last login worked, for a readiness probe.
+// login goes on until ctx ends, and then ends in order.
 func login(ctx context.Context) error {
 	s := &service{pod: os.Getenv("HOSTNAME")}
-	server := &http.Server{Addr: ":8080", Handler: s, ReadHeaderTimeout: patience}
+	if err := again(ctx, &s.ready, s.look); err != nil {
+		return err
+	}
+	return s.end()
+}
+
+// again does something ten times a second until ctx ends. It answers on port 8080
+// whether the last time went well, for a readiness probe.
+func again(ctx context.Context, ready *atomic.Bool, do func(context.Context)) error {
 	ended := make(chan error, 1)
-	go func() { ended <- server.ListenAndServe() }()
+	server := serve(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if !ready.Load() {
+			http.Error(w, "the last time did not go well", http.StatusServiceUnavailable)
+		}
+	}), ended)
 	defer server.Close()
 	for ticks := time.NewTicker(pace); ; {
-		s.look(context.WithoutCancel(ctx)) // one that was begun is finished: its end would be no failure
+		do(context.WithoutCancel(ctx)) // one that was begun is finished: its end would be no failure
 		select {
 		case err := <-ended:
 			return err
 		case <-ctx.Done():
-			return s.end()
+			return nil
 		case <-ticks.C:
 		}
 	}
 }
 
-// ServeHTTP implements http.Handler.
-func (s *service) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
-	if !s.ready.Load() {
-		http.Error(w, "the last login did not work", http.StatusServiceUnavailable)
-	}
+// serve on port 8080; why that ended is sent.
+func serve(handler http.Handler, ended chan<- error) *http.Server {
+	server := &http.Server{Addr: ":8080", Handler: handler, ReadHeaderTimeout: patience}
+	go func() { ended <- server.ListenAndServe() }()
+	return server
 }
 
 func (s *service) look(ctx context.Context) {

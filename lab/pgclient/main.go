@@ -8,6 +8,9 @@
 // It finds the database by the variables that every client of PostgreSQL knows
 // (PGHOST, PGPORT, PGDATABASE, PGUSER, PGPASSWORD). USER_FILE and PASSWORD_FILE
 // name files that are read at each login instead.
+//
+// Beside that it is a service that takes two tokens, a client of it, and the hooks
+// that belong to them: a database takes but one password of a user.
 package main
 
 import (
@@ -25,9 +28,15 @@ import (
 var errUsage = errors.New(`what is to be done?
 
 pgclient login            log in ten times a second, and write down in table attempts what came of it
-pgclient set FOLDER       FOLDER has new/password, and old/password or the login of somebody
-                          who may change it: give the user new/username, or ROLE, the new one
-pgclient verify FOLDER    log in as the user with the new one`)
+pgclient set FOLDER       FOLDER has new/password: give it to the user new/username, or ROLE.
+                          By the login in admin/, that of the variables, or that in old/
+pgclient verify FOLDER    log in as the user with the new one
+
+pgclient tokens           be a service that takes two tokens, of which TOKEN is the first
+pgclient present          present TOKEN to the SERVICE ten times a second
+pgclient add FOLDER       have the SERVICE take new/token too; or, where PRIVYSEAL_HOOK is
+                          set-back, forget old/token
+pgclient try FOLDER       present new/token to the SERVICE`)
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -50,6 +59,14 @@ func run(ctx context.Context, args []string) error {
 		return set(ctx, folder(args[1]))
 	case len(args) == 2 && args[0] == "verify":
 		return verify(ctx, folder(args[1]))
+	case len(args) == 1 && args[0] == "tokens":
+		return tokens(ctx)
+	case len(args) == 1 && args[0] == "present":
+		return present(ctx)
+	case len(args) == 2 && args[0] == "add":
+		return add(ctx, folder(args[1]))
+	case len(args) == 2 && args[0] == "try":
+		return try(ctx, folder(args[1]))
 	}
 	return errUsage
 }
