@@ -35,7 +35,7 @@ func (r *Reconciler) act(ctx context.Context, l *look, action rotation.Action) e
 	case rotation.Prepare:
 		return r.prepare(ctx, l, action)
 	case rotation.RunSet, rotation.RunSetBack, rotation.RunVerify:
-		return r.runHook(ctx, l.hook)
+		return r.runHook(ctx, l)
 	case rotation.StopSet, rotation.StopSetBack, rotation.StopVerify:
 		return r.stopHook(ctx, l.hook)
 	case rotation.Write:
@@ -88,7 +88,7 @@ func (r *Reconciler) prepare(ctx context.Context, l *look, action rotation.Actio
 	return r.keep(ctx, l.of, &record{
 		attempt: action.Attempt, from: l.document.Version, store: l.place.Store.Name,
 		identity: l.place.Identity, ref: l.place.Ref, plan: l.asked.plan, change: change,
-		jobs: jobsOf(l.of.Spec),
+		jobs: jobsOf(l.of.Spec), credentials: l.asked.credentials,
 	})
 }
 

@@ -20,6 +20,8 @@ import (
 type admitted struct {
 	setup
 	place Place
+	// credentials that its set needs, in the same store; zero: none.
+	credentials providers.Ref
 	// refusal is why it cannot; nil: it can, or that could not be asked.
 	refusal *Refusal
 	// unasked is why the store could not be asked; nil: it was, or need not be.
@@ -52,6 +54,9 @@ func (r *Reconciler) admit(ctx context.Context, of *v1alpha1.SecretRotation) (ad
 	if err != nil {
 		return admitted{}, err
 	}
+	if err := r.admitCredentials(ctx, of, &a); err != nil || a.refusal != nil {
+		return a, err
+	}
 	other, err := r.elder(ctx, of, a.place)
 	if err != nil {
 		return admitted{}, err
@@ -66,6 +71,9 @@ func (r *Reconciler) admit(ctx context.Context, of *v1alpha1.SecretRotation) (ad
 		a.refusal, a.unasked = r.probeEngine(ctx, a.place, a.engine)
 	default:
 		a.refusal, a.unasked = r.probe(ctx, a.place)
+	}
+	if a.refusal == nil && a.unasked == nil && needsProbe(of, a.place) {
+		a.refusal, a.unasked = r.tryCredentials(ctx, a)
 	}
 	if a.refusal == nil && needsProbe(of, a.place) {
 		a.refusal, err = r.tryHooks(ctx, of)

@@ -243,6 +243,9 @@ func TestTheAPIServerRefusesWhatNobodyCouldMean(t *testing.T) {
 			s.Set = &v1alpha1.RotationSet{Job: job("set"), Timeout: &metav1.Duration{Duration: time.Second}}
 		}, "want from 10s to 24h"},
 		{"a job without an image", func(s *v1alpha1.SecretRotationSpec) { s.Set = &v1alpha1.RotationSet{} }, "spec.set.job.image"},
+		{"nobody's credentials", func(s *v1alpha1.SecretRotationSpec) {
+			s.Set = &v1alpha1.RotationSet{Job: job("set"), CredentialsPath: strings.Repeat("a", 513)}
+		}, "spec.set.credentialsPath"},
 		{"a job of many words", func(s *v1alpha1.SecretRotationSpec) {
 			s.Set = &v1alpha1.RotationSet{Job: job(strings.Fields(strings.Repeat("a ", 17))...)}
 		}, "spec.set.job.command"},

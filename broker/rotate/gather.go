@@ -57,6 +57,7 @@ type look struct {
 func (l *look) clear() {
 	l.record.clear()
 	l.document.Clear()
+	l.hook.clear()
 }
 
 // glance looks at what is asked for, and whether it is time for it.

@@ -12,6 +12,7 @@ import (
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/privyseal/privyseal/broker/v1alpha1"
 	"github.com/privyseal/privyseal/rotation"
 )
 
@@ -23,6 +24,10 @@ const maxReason = 512
 func (r *Reconciler) explain(ctx context.Context, l *look) error {
 	s := l.hook
 	if s.job == nil || s.is != rotation.Running && s.is != rotation.Failed {
+		return nil
+	}
+	if said := s.said(); said != "" {
+		s.why = said
 		return nil
 	}
 	var pods corev1.PodList
@@ -37,7 +42,7 @@ func (r *Reconciler) explain(ctx context.Context, l *look) error {
 			return err
 		}
 	} else {
-		why = failed(s.job, pods.Items, newRedaction(l.record.change))
+		why = failed(s.job, pods.Items, s.redaction(l.record.change))
 	}
 	why = cut(why, maxReason)
 	// The pods of a Job that took too long are gone, and what they waited for with
@@ -54,6 +59,14 @@ func (r *Reconciler) explain(ctx context.Context, l *look) error {
 		s.why = "Job " + s.job.Namespace + "/" + s.job.Name + ": " + why
 	}
 	return nil
+}
+
+// said is why a hook failed, as it was noted when its values went; empty: it was not.
+func (s *seen) said() string {
+	if s.is != rotation.Failed || s.values == nil {
+		return ""
+	}
+	return s.values.Annotations[v1alpha1.AnnotationSaid]
 }
 
 // waits is what a Job waited for when it was last seen.

@@ -34,6 +34,8 @@ const (
 	hookAccount = "privyseal-rotation"
 	// hookFiles is where their values are.
 	hookFiles = "/var/run/privyseal"
+	// valuesVolume is the volume that has them.
+	valuesVolume = "values"
 	// hookUser is whom they run as, whatever their image says.
 	hookUser = 65532
 	// maxJobName is that of a label's value, which the Job's pods have it in.
@@ -53,6 +55,8 @@ type hook struct {
 	// record that has the values, by its UID.
 	record string
 	files  []file
+	// credentials that it needs too; zero: none. They are read when they are needed.
+	credentials providers.Ref
 }
 
 // file is a value that a hook can read. A Secret's keys may not be called what a
@@ -145,7 +149,7 @@ func (h hook) pod() corev1.PodSpec {
 			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 		},
 		Volumes: []corev1.Volume{
-			{Name: "values", VolumeSource: corev1.VolumeSource{Secret: values}},
+			{Name: valuesVolume, VolumeSource: corev1.VolumeSource{Secret: values}},
 			{Name: "tmp", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: ptr.To(resource.MustParse("64Mi"))}}},
 		},
 		Containers: []corev1.Container{h.container()},
@@ -166,7 +170,7 @@ func (h hook) container() corev1.Container {
 		Name: "hook", Image: h.job.Image, ImagePullPolicy: h.job.ImagePullPolicy, Command: h.job.Command, Args: h.job.Args, Env: env,
 		Resources: corev1.ResourceRequirements{Limits: amounts(h.job.Resources.Limits), Requests: amounts(h.job.Resources.Requests)},
 		VolumeMounts: []corev1.VolumeMount{
-			{Name: "values", MountPath: hookFiles, ReadOnly: true},
+			{Name: valuesVolume, MountPath: hookFiles, ReadOnly: true},
 			{Name: "tmp", MountPath: "/tmp"},
 		},
 		SecurityContext: &corev1.SecurityContext{
@@ -234,6 +238,9 @@ func (l *look) hookOf() (hook, bool) {
 		return hook{}, false
 	}
 	h.job, h.files = *job, filesOf(h.kind, l.record.change)
+	if h.kind != hookVerify {
+		h.credentials = l.record.credentials
+	}
 	return h, true
 }
 

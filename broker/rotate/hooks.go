@@ -40,6 +40,19 @@ func (s *seen) spent() bool {
 	return ended && s.values != nil && len(s.values.Data) > 0
 }
 
+// clear all values.
+func (s *seen) clear() {
+	if s == nil {
+		return
+	}
+	clearFiles(s.files)
+	if s.values != nil {
+		for _, value := range s.values.Data {
+			clear(value)
+		}
+	}
+}
+
 // waits says what a hook that runs waits for; empty: for nothing.
 func (s *seen) waits() string {
 	if s == nil || s.is != rotation.Running {
@@ -118,12 +131,23 @@ func (r *Reconciler) seeValues(ctx context.Context, s *seen) error {
 }
 
 // runHook takes the next step to a hook that runs.
-func (r *Reconciler) runHook(ctx context.Context, s *seen) error {
-	switch {
-	case s == nil:
+func (r *Reconciler) runHook(ctx context.Context, l *look) error {
+	s := l.hook
+	if s == nil {
 		return nil
+	}
+	if s.job == nil || s.values == nil {
+		credentials, err := r.readCredentials(ctx, l.place, s.credentials)
+		if err != nil {
+			return err
+		}
+		s.files = append(s.files, credentials...)
+	}
+	switch {
 	case s.job == nil:
 		return made("Job", r.config.Client.Create(ctx, s.made()))
+	case s.values == nil && !s.shows(s.job):
+		return r.dropUnreleased(ctx, s.job)
 	case s.values == nil:
 		return made("Secret", r.config.Client.Create(ctx, s.hook.values(s.job)))
 	}
@@ -167,10 +191,16 @@ func (r *Reconciler) changeJob(ctx context.Context, job *batchv1.Job, change fun
 	return nil
 }
 
-// empty the Secret of a hook that ended. It goes with its Job, so that nobody needs
+// empty the Secret of a hook that ended, and note why it failed: without the values
+// nobody can take them out of it any more. It goes with its Job, so that nobody needs
 // the right to delete Secrets.
-func (r *Reconciler) empty(ctx context.Context, values *corev1.Secret) error {
+func (r *Reconciler) empty(ctx context.Context, s *seen) error {
+	values := s.values
+	s.clear()
 	values.Data = nil
+	if s.is == rotation.Failed && s.why != "" {
+		metav1.SetMetaDataAnnotation(&values.ObjectMeta, v1alpha1.AnnotationSaid, s.why)
+	}
 	err := r.config.Client.Update(ctx, values)
 	if err != nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("emptying Secret %s/%s: %w", values.Namespace, values.Name, err)

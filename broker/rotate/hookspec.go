@@ -21,6 +21,9 @@ func addHooks(spec v1alpha1.SecretRotationSpec, plan *rotation.Plan) error {
 		if err := checkTimeout("spec.set.timeout", set.Timeout); err != nil {
 			return err
 		}
+		if len(set.CredentialsPath) > maxPath {
+			return fmt.Errorf("%s: want at most %d characters", credentialsField, maxPath)
+		}
 		plan.Set, plan.Timeouts.Set = true, durationOf(set.Timeout)
 	}
 	if verify := spec.Verify; verify != nil {
@@ -86,6 +89,7 @@ func isFileName(key string) bool {
 
 // Limits of a Job, as the CRD has them.
 const (
+	maxPath      = 512
 	maxImage     = 512
 	maxWords     = 16
 	maxWord      = 4096

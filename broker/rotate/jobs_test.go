@@ -22,6 +22,8 @@ type jobs struct {
 	ends map[string]ending
 	// knows is the password that the system accepts.
 	knows string
+	// saw are the files of the last hook that ran, by what it is.
+	saw map[string]map[string]string
 	// ran are the names of those that did.
 	ran []string
 }
@@ -38,7 +40,7 @@ type ending struct {
 func withJobs(t interface{ Helper() }, b *bench) *bench {
 	t.Helper()
 	b.create(&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: b.of.Namespace, Name: "privyseal-rotation"}})
-	b.jobs = &jobs{b: b, knows: "first", ends: map[string]ending{}}
+	b.jobs = &jobs{b: b, knows: "first", ends: map[string]ending{}, saw: map[string]map[string]string{}}
 	return b
 }
 
@@ -104,6 +106,7 @@ func (j *jobs) run(job *batchv1.Job, how ending) {
 	j.b.Helper()
 	files := j.files(job)
 	j.ran = append(j.ran, job.Name)
+	j.saw[job.Labels[v1alpha1.LabelHook]] = files
 	if how.says != nil {
 		j.fail(job, how.says(files))
 		return

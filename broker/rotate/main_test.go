@@ -64,7 +64,10 @@ type world struct {
 	ref     providers.Ref
 	named   *v1alpha1.StoreRef
 	refusal *rotate.Refusal
-	windows []window.Window
+	// admin is where credentials of hooks are, and adminRefusal why they may not be.
+	admin        providers.Ref
+	adminRefusal *rotate.Refusal
+	windows      []window.Window
 
 	// version that the claim has, and whether it reads when it is told.
 	version int64
@@ -75,7 +78,7 @@ type world struct {
 	follower rotate.Follower
 }
 
-func (w *world) Place(_ context.Context, namespace string, ref *v1alpha1.StoreRef, _, _ string) (rotate.Place, error) {
+func (w *world) Place(_ context.Context, namespace string, ref *v1alpha1.StoreRef, field, _ string) (rotate.Place, error) {
 	if namespace != w.store.Name {
 		return rotate.Place{}, &rotate.Refusal{Reason: v1alpha1.ReasonNoEnvironment, Message: "it is another test's"}
 	}
@@ -83,8 +86,15 @@ func (w *world) Place(_ context.Context, namespace string, ref *v1alpha1.StoreRe
 	if w.refusal != nil {
 		return rotate.Place{}, w.refusal
 	}
+	at := w.ref
+	if field == "spec.set.credentialsPath" {
+		if w.adminRefusal != nil {
+			return rotate.Place{}, w.adminRefusal
+		}
+		at = w.admin
+	}
 	return rotate.Place{
-		Store: w.store, Ref: w.ref, Windows: w.windows,
+		Store: w.store, Ref: at, Windows: w.windows,
 		Identity: providers.Identity{Namespace: namespace, Environment: "prod"},
 	}, nil
 }

@@ -40,7 +40,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 		return reconcile.Result{}, errors.Join(err, r.tellProblem(ctx, of, err))
 	}
 	if l.hook.spent() {
-		return again(true), r.empty(ctx, l.hook.values)
+		return again(true), r.empty(ctx, l.hook)
 	}
 	next, action := l.decides()
 	if next != l.state {

@@ -42,6 +42,8 @@ type record struct {
 	change   rotation.Change
 	// jobs are the hooks, by what they are; set-back is set.
 	jobs hooks
+	// credentials of set and set-back; zero: they need none.
+	credentials providers.Ref
 }
 
 // clear the values.
@@ -77,6 +79,7 @@ type written struct {
 	After       map[string][]byte `json:"after"`
 	JSONBefore  map[string]bool   `json:"jsonBefore,omitempty"`
 	JSONAfter   map[string]bool   `json:"jsonAfter,omitempty"`
+	Credentials string            `json:"credentials,omitempty"`
 }
 
 func recordName(of types.UID) string { return recordPrefix + string(of) }
@@ -115,7 +118,7 @@ func (r *Reconciler) sealed(ctx context.Context, of types.UID, kept *record) ([]
 		Attempt: kept.attempt, From: kept.from, Store: kept.store, Plan: kept.plan, Path: kept.ref.String(), Jobs: kept.jobs,
 		Namespace: kept.identity.Namespace, Environment: kept.identity.Environment,
 		Before: raw(kept.change.Before), After: raw(kept.change.After),
-		JSONBefore: kept.change.JSONBefore, JSONAfter: kept.change.JSONAfter,
+		JSONBefore: kept.change.JSONBefore, JSONAfter: kept.change.JSONAfter, Credentials: pathOf(kept.credentials),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("writing the record of attempt %d: %w", kept.attempt, err) // unreachable: all of it is JSON
@@ -126,6 +129,14 @@ func (r *Reconciler) sealed(ctx context.Context, of types.UID, kept *record) ([]
 		return nil, fmt.Errorf("sealing the values of attempt %d: %w", kept.attempt, err)
 	}
 	return item, nil
+}
+
+// pathOf a document that need not be; empty: there is none.
+func pathOf(ref providers.Ref) string {
+	if ref.IsZero() {
+		return ""
+	}
+	return ref.String()
 }
 
 func raw(values map[string]providers.Value) map[string][]byte {
@@ -175,10 +186,16 @@ func read(plain providers.Value) (*record, error) {
 	if err != nil {
 		return nil, err
 	}
+	var credentials providers.Ref
+	if w.Credentials != "" {
+		if credentials, err = providers.ParseRef(w.Credentials); err != nil {
+			return nil, err
+		}
+	}
 	change := rotation.Change{Before: values(w.Before), After: values(w.After), JSONBefore: w.JSONBefore, JSONAfter: w.JSONAfter}
 	change.Keys = slices.Sorted(maps.Keys(change.After))
 	return &record{
-		attempt: w.Attempt, from: w.From, store: w.Store, ref: ref, plan: w.Plan, change: change, jobs: w.Jobs,
+		attempt: w.Attempt, from: w.From, store: w.Store, ref: ref, plan: w.Plan, change: change, jobs: w.Jobs, credentials: credentials,
 		identity: providers.Identity{Namespace: w.Namespace, Environment: w.Environment},
 	}, nil
 }

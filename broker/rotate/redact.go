@@ -32,14 +32,20 @@ type redaction struct {
 	forms []string // the longest first
 	// short: there is a value that cannot be looked for.
 	short bool
+	// blind: there may be values that nobody knows any more.
+	blind bool
 }
 
-func newRedaction(change rotation.Change) redaction {
+// newRedaction of a change, and of more that a hook had.
+func newRedaction(change rotation.Change, more ...[]byte) redaction {
 	var r redaction
 	for _, values := range []map[string]providers.Value{change.Before, change.After} {
 		for _, value := range values {
 			r.add(value.Bytes())
 		}
+	}
+	for _, value := range more {
+		r.add(value)
 	}
 	slices.SortFunc(r.forms, func(a, b string) int { return cmp.Or(len(b)-len(a), cmp.Compare(a, b)) })
 	r.forms = slices.Compact(r.forms)
@@ -98,6 +104,9 @@ func within(quoted string) string { return quoted[1 : len(quoted)-1] }
 
 // of a text, which then has no value in it.
 func (r redaction) of(text string) string {
+	if r.blind && text != "" {
+		return "(nobody knows any more which values it had, so nothing is repeated here)"
+	}
 	if r.short && text != "" {
 		return "(a value is too short to be told from other words, so nothing is repeated here)"
 	}

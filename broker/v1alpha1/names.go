@@ -81,6 +81,10 @@ const (
 	// lent to a claim is sealed away.
 	LabelLeaseRecord = Group + "/lease-record"
 
+	// AnnotationSaid on the Secret of a hook that failed is why, without the values:
+	// they were taken out of it before they were taken out of the Secret.
+	AnnotationSaid = Group + "/said"
+
 	// AnnotationRestartedFor on a pod template lists, sorted, the targets its
 	// pods read with the sequence that the template was last restarted for:
 	// "db=1763800000,tls=0". It only ever moves forward.

@@ -19,13 +19,25 @@ type RotationSet struct {
 	// +kubebuilder:validation:MaxLength=32
 	// +optional
 	Timeout *metav1.Duration `json:"timeout,omitempty"`
+
+	// CredentialsPath is the path of another document, of whoever may change the
+	// value at the system: an administrator's login. Its keys are files for the Job,
+	// admin/KEY beside new/KEY and old/KEY. It is found and allowed as spec.path is,
+	// in the same store; the namespace's login may read it, and no claim need be
+	// there for it. It is read when the Job is made. Default: none.
+	//
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=512
+	// +optional
+	CredentialsPath string `json:"credentialsPath,omitempty"`
 }
 
 // RotationJob is a Job with one container, in the rotation's namespace and as its
 // service account privyseal-rotation, of which it gets no token. It runs as user
 // 65532, and can write to /tmp only. The values are files, by the document's keys:
 // /var/run/privyseal/new/KEY is what the system is to know, and, for set,
-// /var/run/privyseal/old/KEY is what it knew before. PRIVYSEAL_HOOK is set, set-back
+// /var/run/privyseal/old/KEY is what it knew before, and
+// /var/run/privyseal/admin/KEY is of set.credentialsPath. PRIVYSEAL_HOOK is set, set-back
 // or verify; PRIVYSEAL_ROTATION and PRIVYSEAL_ATTEMPT say for what. What it writes to
 // /dev/termination-log is told if it fails.
 type RotationJob struct {
