@@ -42,7 +42,7 @@ type RotationPlan struct {
 	Run string `json:"run,omitempty"`
 	// Begins is when at the earliest; zero: it has begun, or nobody can say.
 	Begins time.Time `json:"begins,omitzero"`
-	// Keys of the document that get new values.
+	// Keys of the document that change; none where no claim reads what an engine makes.
 	Keys []string `json:"keys"`
 	// Blocks are what stands in the way of the run.
 	Blocks []Block `json:"blocks"`
@@ -112,8 +112,8 @@ func (w *World) Rotation(namespace, name string) (*v1alpha1.SecretRotation, erro
 // MaxConcurrent count.
 func (w *World) PlanRotation(ctx context.Context, of *v1alpha1.SecretRotation, question Question) (RotationPlan, error) {
 	made := RotationPlan{
-		At: question.At.UTC(), Namespace: of.Namespace, Name: of.Name, Path: of.Spec.Path, Schedule: of.Spec.Schedule,
-		Strategy: strategyOf(of), Phase: of.Status.Phase, Keys: rotate.KeysOf(of), Blocks: []Block{}, Claims: []Following{},
+		At: question.At.UTC(), Namespace: of.Namespace, Name: of.Name, Path: rotate.PathOf(of.Spec), Schedule: of.Spec.Schedule,
+		Strategy: rotate.StrategyOf(of.Spec), Phase: of.Status.Phase, Keys: rotate.KeysOf(of), Blocks: []Block{}, Claims: []Following{},
 	}
 	place, refusal, err := w.placeOf(ctx, of)
 	if err != nil {
@@ -141,16 +141,10 @@ func (w *World) PlanRotation(ctx context.Context, of *v1alpha1.SecretRotation, q
 	return made, err
 }
 
-func strategyOf(of *v1alpha1.SecretRotation) string {
-	if of.Spec.Strategy == "" {
-		return string(rotation.Replace)
-	}
-	return string(of.Spec.Strategy)
-}
-
 // placeOf a rotation's document, or why there is none.
 func (w *World) placeOf(ctx context.Context, of *v1alpha1.SecretRotation) (claim.Place, *claim.Refusal, error) {
-	place, err := claim.Gatherer{Cache: w.snapshot}.Place(ctx, of.Namespace, of.Spec.StoreRef, "spec.path", of.Spec.Path)
+	field, path := rotate.Document(of.Spec)
+	place, err := claim.Gatherer{Cache: w.snapshot}.Place(ctx, of.Namespace, of.Spec.StoreRef, field, path)
 	var refusal *claim.Refusal
 	if errors.As(err, &refusal) {
 		return claim.Place{}, refusal, nil
@@ -176,7 +170,7 @@ func (p *RotationPlan) look(of *v1alpha1.SecretRotation, place claim.Place, refu
 	if outlook.Refusal != nil {
 		refuse(outlook.Refusal.Message)
 	}
-	if refusal != nil {
+	if _, path := rotate.Document(of.Spec); refusal != nil && (path != "" || outlook.Refusal == nil) {
 		refuse(refusal.Message)
 	}
 	ready := meta.FindStatusCondition(of.Status.Conditions, v1alpha1.ConditionReady)

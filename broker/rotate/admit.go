@@ -46,7 +46,7 @@ func (r *Reconciler) admit(ctx context.Context, of *v1alpha1.SecretRotation) (ad
 		a.refusal = refuse(v1alpha1.ReasonRotationInvalid, "spec.%s.job: this installation runs no Jobs; whoever installed it can allow them with the chart's value rotation.jobs", slices.Sorted(maps.Keys(jobs))[0])
 		return a, nil
 	}
-	field, path := document(of.Spec)
+	field, path := Document(of.Spec)
 	a.place, err = r.config.Places.Place(ctx, of.Namespace, of.Spec.StoreRef, field, path)
 	if errors.As(err, &a.refusal) {
 		return a, nil
@@ -93,7 +93,7 @@ func (r *Reconciler) elder(ctx context.Context, of *v1alpha1.SecretRotation, pla
 		if !before(other, of) || known && other.Status.Path != place.Ref.String() {
 			continue
 		}
-		field, path := document(other.Spec)
+		field, path := Document(other.Spec)
 		at, err := r.config.Places.Place(ctx, other.Namespace, other.Spec.StoreRef, field, path)
 		var refusal *Refusal
 		switch {

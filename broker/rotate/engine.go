@@ -1,6 +1,7 @@
 package rotate
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -59,8 +60,10 @@ func engineOf(spec v1alpha1.SecretRotationSpec) (engine providers.Engine, err er
 	return engine, nil
 }
 
-// document is the path that a spec is about, and the field that says so.
-func document(spec v1alpha1.SecretRotationSpec) (field, path string) {
+// Document is the path that a spec is about, as a claim would name it, and the field
+// that says so. An engine's is that of what it shows. One whose engine is refused has no
+// path: LookAhead says why.
+func Document(spec v1alpha1.SecretRotationSpec) (field, path string) {
 	if spec.Engine == nil {
 		return "spec.path", spec.Path
 	}
@@ -69,6 +72,26 @@ func document(spec v1alpha1.SecretRotationSpec) (field, path string) {
 		return "spec.engine", "" // no place has that path
 	}
 	return "spec.engine", "/" + engine.Shows()
+}
+
+// PathOf a spec, for people: the document's as it is written, or the engine's.
+func PathOf(spec v1alpha1.SecretRotationSpec) string {
+	if spec.Engine == nil {
+		return spec.Path
+	}
+	return cmp.Or(spec.Engine.RotateRole, spec.Engine.RotateRoot, spec.Engine.RotateKey)
+}
+
+// ByEngine is what StrategyOf gives for a spec with an engine, of which none of the
+// strategies says what becomes of the value before.
+const ByEngine = "Engine"
+
+// StrategyOf a spec, for people.
+func StrategyOf(spec v1alpha1.SecretRotationSpec) string {
+	if spec.Engine != nil {
+		return ByEngine
+	}
+	return cmp.Or(string(spec.Strategy), string(rotation.Replace))
 }
 
 // probeEngine asks the store whether the engine may be told to rotate.

@@ -136,7 +136,37 @@ func starts(plan schedule.Plan, facts schedule.Facts, from, until time.Time) ([]
 // made first.
 func MadeBefore(a, b *v1alpha1.SecretRotation) bool { return before(a, b) }
 
-// KeysOf the document that a rotation gives new values, sorted.
+// keyOfRole is what a database engine has the password of a static role under.
+const keyOfRole = "password"
+
+// KeysOf the document that change with a rotation, sorted: those that are generated,
+// what belongs to them, and what its strategy writes beside them. Of an engine it is the
+// one of a role with a password, which is what most are; none where no claim reads what
+// it makes.
 func KeysOf(of *v1alpha1.SecretRotation) []string {
-	return slices.Sorted(maps.Keys(of.Spec.Generate))
+	spec := of.Spec
+	if spec.Engine != nil {
+		if engine, err := engineOf(spec); err != nil || !engine.Read() {
+			return []string{}
+		}
+		return []string{keyOfRole}
+	}
+	keys := map[string]bool{}
+	for key, given := range spec.Generate {
+		made := generator{}
+		made.addKeys(given, "")
+		keys[key] = true
+		if made.public != "" {
+			keys[made.public] = true
+		}
+	}
+	if spec.Strategy == v1alpha1.RotationOverlap {
+		for _, key := range slices.Collect(maps.Keys(keys)) {
+			keys[rotation.PreviousKey(key)] = true
+		}
+	}
+	if users := spec.Users; users != nil && users.Key != "" && spec.Strategy == v1alpha1.RotationAlternateUsers {
+		keys[users.Key] = true
+	}
+	return append([]string{}, slices.Sorted(maps.Keys(keys))...)
 }

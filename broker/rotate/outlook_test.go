@@ -129,3 +129,45 @@ func TestWhatComesNextIsToldBeforeItHappens(t *testing.T) {
 		t.Error("a malformed schedule is not refused")
 	}
 }
+
+func TestThePlanOfARotationHasAllKeysThatChange(t *testing.T) {
+	strategy := func(is v1alpha1.RotationStrategy) func(*v1alpha1.SecretRotation) {
+		return func(of *v1alpha1.SecretRotation) { of.Spec.Strategy = is }
+	}
+	users := func(of *v1alpha1.SecretRotation) {
+		of.Spec.Users = &v1alpha1.RotationUsers{Key: "user", Names: []string{"a", "b"}}
+	}
+	keys := func(of *v1alpha1.SecretRotation) {
+		of.Spec.Generate["id"] = v1alpha1.Generator{Ed25519: &v1alpha1.Ed25519Generator{PublicKey: "id.pub"}}
+		of.Spec.Generate["tls"] = v1alpha1.Generator{X509: &v1alpha1.X509Generator{Certificate: "tls.crt"}}
+		of.Spec.Generate["ssh"] = v1alpha1.Generator{SSH: &v1alpha1.SSHGenerator{}}
+	}
+	engine := func(is v1alpha1.RotationEngine) func(*v1alpha1.SecretRotation) {
+		return func(of *v1alpha1.SecretRotation) { of.Spec.Path, of.Spec.Generate, of.Spec.Engine = "", nil, &is }
+	}
+	for name, row := range map[string]struct {
+		of   *v1alpha1.SecretRotation
+		want string
+	}{
+		"a value":                      {nightly(), "[password] of /db by spec.path, Replace"},
+		"what belongs to private keys": {nightly(keys), "[id id.pub password ssh tls tls.crt] of /db by spec.path, Replace"},
+		"values before": {nightly(keys, strategy(v1alpha1.RotationOverlap)),
+			"[id id.pub id.pub_previous id_previous password password_previous ssh ssh_previous tls tls.crt tls.crt_previous tls_previous] of /db by spec.path, Overlap"},
+		"the user": {nightly(users, strategy(v1alpha1.RotationAlternateUsers)), "[password user] of /db by spec.path, AlternateUsers"},
+		"users of another strategy, which are refused": {nightly(users), "[password] of /db by spec.path, Replace"},
+		"a role's password":                            {nightly(engine(v1alpha1.RotationEngine{RotateRole: "database/rotate-role/pay"})), "[password] of /database/static-creds/pay by spec.engine, Engine"},
+		"what an engine keeps":                         {nightly(engine(v1alpha1.RotationEngine{RotateKey: "transit/keys/pay"})), "[] of /transit/keys/pay by spec.engine, Engine"},
+		"an engine that is refused":                    {nightly(engine(v1alpha1.RotationEngine{})), "[] of  by spec.engine, Engine"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if row.of.Spec.Path != "" {
+				row.of.Spec.Path = "/db"
+			}
+			field, path := rotate.Document(row.of.Spec)
+			got := fmt.Sprintf("%v of %s by %s, %s", rotate.KeysOf(row.of), path, field, rotate.StrategyOf(row.of.Spec))
+			if diff := cmp.Diff(row.want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}

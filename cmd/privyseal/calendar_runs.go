@@ -118,7 +118,7 @@ func (t timetable) events() []event {
 		events = append(events, event{
 			uid:  fmt.Sprintf("rotation-%s-%s-%s@privyseal.io", t.of.Namespace, t.of.Name, start.Run),
 			from: start.At, summary: t.name() + ": rotation", category: "ROTATION",
-			description: fmt.Sprintf("run %s of %s, by %s\nFrom %s (%s)", start.Run, t.of.Spec.Path, t.why(), shown(start.At, t.zone()), t.zone()),
+			description: fmt.Sprintf("run %s of %s, by %s\nFrom %s (%s)", start.Run, rotate.PathOf(t.of.Spec), t.why(), shown(start.At, t.zone()), t.zone()),
 		})
 	}
 	return events
@@ -144,7 +144,7 @@ func timetablesJSON(all []timetable) []timetableJSON {
 	told := []timetableJSON{}
 	for _, t := range all {
 		one := timetableJSON{
-			Namespace: t.of.Namespace, Name: t.of.Name, Path: t.of.Spec.Path,
+			Namespace: t.of.Namespace, Name: t.of.Name, Path: rotate.PathOf(t.of.Spec),
 			Environment: t.environment, TimeZone: t.zone().String(), Runs: []runJSON{},
 		}
 		if t.problem != nil {

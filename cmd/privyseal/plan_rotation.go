@@ -94,7 +94,7 @@ func printRotation(to io.Writer, made plan.RotationPlan) error {
 	if made.Store != "" {
 		from = fmt.Sprintf(" of store %s, in environment %s", made.Store, made.Environment)
 	}
-	fmt.Fprintf(to, "%s%s: new values for %s, strategy %s\n", made.Path, from, strings.Join(made.Keys, ", "), made.Strategy)
+	fmt.Fprintf(to, "%s%s: new values for %s, strategy %s\n", made.Path, from, newValues(made), made.Strategy)
 	for _, block := range made.Blocks {
 		fmt.Fprintf(to, "%s: %s\n", block.Reason, block.Says)
 	}
@@ -121,6 +121,14 @@ func printRotation(to io.Writer, made plan.RotationPlan) error {
 		return err
 	}
 	return printPlan(to, made.Restarts)
+}
+
+// newValues are the keys that get some.
+func newValues(made plan.RotationPlan) string {
+	if len(made.Keys) == 0 {
+		return "nothing that a claim reads"
+	}
+	return strings.Join(made.Keys, ", ")
 }
 
 // comes says what comes next.

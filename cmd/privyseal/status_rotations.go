@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,7 +19,6 @@ import (
 
 	"github.com/privyseal/privyseal/broker/rotate"
 	"github.com/privyseal/privyseal/broker/v1alpha1"
-	"github.com/privyseal/privyseal/rotation"
 )
 
 // rotationsStatus is one run of privyseal status rotations.
@@ -183,16 +183,13 @@ func (s *rotationsStatus) described(set *rotationSet, of rotationAt) rotationSta
 // row of a rotation by its status.
 func (s *rotationsStatus) row(of *v1alpha1.SecretRotation) rotationStatus {
 	row := rotationStatus{
-		Namespace: of.Namespace, Name: of.Name, Path: of.Status.Path, Strategy: string(of.Spec.Strategy),
+		Namespace: of.Namespace, Name: of.Name, Path: of.Status.Path, Strategy: rotate.StrategyOf(of.Spec),
 		Schedule: of.Spec.Schedule, TimeZone: of.Spec.TimeZone, Suspended: of.Spec.Suspend,
 		Phase: of.Status.Phase, Run: of.Status.Run, Why: whyNot(of),
 		LastRotation: inUTC(of.Status.LastRotation), NextRotation: inUTC(of.Status.NextRotation),
 	}
 	if row.Path == "" {
-		row.Path = of.Spec.Path
-	}
-	if row.Strategy == "" {
-		row.Strategy = string(rotation.Replace)
+		row.Path = rotate.PathOf(of.Spec)
 	}
 	if row.LastRotation != nil {
 		row.AgeSeconds = new(int64(s.now.Sub(*row.LastRotation).Seconds()))
@@ -260,7 +257,7 @@ func (s *rotationsStatus) printTable(rows []rotationStatus) error {
 	table := tabwriter.NewWriter(s.stdout, 0, 0, 3, ' ', 0)
 	fmt.Fprintln(table, "ROTATION\tPATH\tSTRATEGY\tPHASE\tLAST\tAGE\tNEXT\tWHY NOT")
 	for _, row := range rows {
-		last, age, next, phase, why := "never", "-", "-", row.Phase, row.Why
+		last, age, next, phase, path, why := "never", "-", "-", row.Phase, cmp.Or(row.Path, "-"), row.Why
 		if row.LastRotation != nil {
 			last, age = shown(*row.LastRotation, time.UTC), duration.HumanDuration(s.now.Sub(*row.LastRotation))
 		}
@@ -273,7 +270,7 @@ func (s *rotationsStatus) printTable(rows []rotationStatus) error {
 		if why == "" {
 			why = "-"
 		}
-		fmt.Fprintf(table, "%s/%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", row.Namespace, row.Name, row.Path, row.Strategy, phase, last, age, next, why)
+		fmt.Fprintf(table, "%s/%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", row.Namespace, row.Name, path, row.Strategy, phase, last, age, next, why)
 	}
 	return table.Flush()
 }
