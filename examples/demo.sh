@@ -44,7 +44,7 @@ wait_for() {
 }
 give_up() {
 	say "this did not come about: $1"
-	kubectl get pods,secretclaims,sealedsecrets -n payments | indent
+	kubectl get pods,secretclaims,sealedsecrets,secretrotations -n payments | indent
 	kubectl get events -n payments | tail -20 | indent
 	kubectl logs -n privyseal-system deployment/privyseal --tail=20 | indent
 	exit 1
@@ -73,7 +73,8 @@ bin/helm upgrade --install privyseal charts/privyseal -n privyseal-system --wait
 	--set 'serve.extraArgs={--refresh-interval=5s}' >/dev/null ||
 	give_up "a running daemon"
 kubectl get pods -n privyseal-system | indent
-kubectl delete deployment --all -n payments --wait --cascade=foreground >/dev/null 2>&1 || : # of an earlier demo
+# Of an earlier demo.
+kubectl delete deployment,secretrotation --all -n payments --wait --cascade=foreground >/dev/null 2>&1 || :
 run kubectl apply -f examples/annotated-app/platform.yaml
 
 chapter "2. A secret in Vault, and an application that asks for it"
@@ -152,6 +153,28 @@ show "git log --stat -1"
 git -C "$repository/secrets.git" log --stat -1 --format=%s main | indent
 git -C "$repository/secrets.git" show "main:prod/payments/$target.yaml" | grep -A2 encryptedData | cut -c1-72 | indent
 kubectl patch environment prod --type=merge -p '{"spec": {"sealing": null}}' >/dev/null
+
+chapter "7. A new password, by a rotation"
+say "A rotation makes a password, writes it to Vault, and follows it to the pods. Were they"
+say "not ready with it, the one before would come back:"
+vault_write sys/policies/acl/privyseal-payments \
+	'{"policy": "path \"kv/data/prod/payments/*\" {capabilities = [\"create\", \"update\", \"read\"]}"}'
+old_pod=$(pods checkout) before=$(template_of)
+run kubectl apply -f examples/annotated-app/rotation.yaml
+show "privyseal rotate db-password -n payments --wait"
+bin/privyseal rotate db-password -n payments --wait >.lab/rotate.log 2>&1 || {
+	indent <.lab/rotate.log
+	give_up "a rotation that went well"
+}
+indent <.lab/rotate.log
+rolled_out
+run kubectl get secretrotations -n payments
+show "kubectl exec -n payments deployment/checkout -- cat /etc/secrets/db/password"
+inside=$(kubectl exec -n payments deployment/checkout -- cat /etc/secrets/db/password)
+say "    $inside"
+[[ ${#inside} == 24 ]] || give_up "the new password inside the pod"
+say "checkout   $old_pod  ->  $(pods checkout)"
+[[ $(pods website) == "$neighbour" ]] || give_up "website left alone"
 
 chapter "Done, in $((SECONDS - began)) seconds."
 say "The lab still runs. Look around with:"
