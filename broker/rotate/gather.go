@@ -260,10 +260,10 @@ func (r *Reconciler) readStore(ctx context.Context, l *look) {
 }
 
 // follow looks at those who read the document: at the claims once it is written, and
-// at the workloads once the claims have it.
+// at the workloads once the claims have it. On the way back the two are one phase.
 func (r *Reconciler) follow(ctx context.Context, l *look) error {
 	switch l.state.Phase {
-	case rotation.Written, rotation.Rolling, rotation.Restored:
+	case rotation.Written, rotation.Rolling, rotation.Returning, rotation.Restored:
 	default:
 		return nil
 	}
@@ -282,6 +282,9 @@ func (r *Reconciler) follow(ctx context.Context, l *look) error {
 	}
 	l.facts.Behind = few(behind)
 	l.facts.Synced = l.facts.Store.Known && len(behind) == 0
+	if l.state.Phase == rotation.Returning && l.facts.Synced {
+		return r.followWorkloads(ctx, l)
+	}
 	return nil
 }
 
