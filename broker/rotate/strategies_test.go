@@ -343,7 +343,7 @@ func TestASystemForgetsTheNewValueOnlyWhenNobodyHasIt(t *testing.T) {
 	since := b.clock.Now()
 	stays := func(why string) {
 		t.Helper()
-		for range 3 {
+		for range 7 {
 			b.later(b.run(daemon).RequeueAfter)
 		}
 		b.must(b.status().Phase == string(rotation.Returning) && b.jobs.kinds() == "1-set-0 1-verify-0", "it does not wait for %s", why)
