@@ -42,8 +42,13 @@ func (p Plan) restoring(s State, f Facts) (State, Action) {
 }
 
 // returning gives the workloads their time to leave the new value, and no more:
-// one that cannot would hold the rotation for ever.
+// one that cannot would hold the rotation for ever. Time in which windows hold them
+// back does not count.
 func (p Plan) returning(s State, f Facts) (State, Action) {
+	since := s
+	if f.Consumers.OpenSince.After(s.Since) {
+		since.Since = f.Consumers.OpenSince
+	}
 	timeout, then := p.Timeouts.Sync+p.Timeouts.Consumers, Restored
 	if p.setsBackLast() {
 		then = Forgetting
@@ -55,10 +60,10 @@ func (p Plan) returning(s State, f Facts) (State, Action) {
 		return s.to(then, f.Now), Action{}
 	case f.Consumers.Held:
 		return s, Action{Do: Tell, Attempt: s.Attempt}
-	case s.late(f, timeout):
+	case since.late(f, timeout):
 		return s.to(then, f.Now), Action{}
 	}
-	return s, Action{Do: Tell, Attempt: s.Attempt, Again: s.timeFrom(f).Add(timeout)}
+	return s, Action{Do: Tell, Attempt: s.Attempt, Again: since.timeFrom(f).Add(timeout)}
 }
 
 // forgetting looks at the store before the hook and after it: what somebody else

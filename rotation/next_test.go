@@ -111,6 +111,7 @@ func TestWhatIsDecided(t *testing.T) {
 		"once":                                        {every, rotation.Restoring, seen(6, rotation.Old), "Restored"},
 		"not over somebody else":                      {every, rotation.Restoring, seen(7, rotation.Other), "Halted"},
 		"nobody may use what is to be forgotten":      {overlaps, rotation.Returning, seen(7, rotation.Old), "Tell"},
+		"time behind windows does not count":          {overlaps, rotation.Returning, at(change(seen(7, rotation.Old), func(f *rotation.Facts) { f.Consumers.OpenSince = after(15 * time.Minute) }), 20*time.Minute), "Tell"},
 		"for a while":                                 {overlaps, rotation.Returning, at(seen(7, rotation.Old), 20*time.Minute), "Forgetting"},
 		"then it is":                                  {overlaps, rotation.Forgetting, seen(7, rotation.Old), "RunSetBack"},
 		"unless somebody wrote meanwhile":             {overlaps, rotation.Forgetting, change(seen(8, rotation.Other), func(f *rotation.Facts) { f.SetBack = rotation.Succeeded }), "Halted"},

@@ -134,18 +134,30 @@ func (r *Reconciler) readTurn(ctx context.Context, l *look) error {
 	return nil
 }
 
-// recall the engine of an attempt that is under way. That its path is not allowed any
-// more is no error: it cannot be asked.
+// putEngineStore writes down where an attempt begins, since the spec may name another
+// store before it ends.
+func (l *look) putEngineStore(next rotation.State, status *v1alpha1.SecretRotationStatus) {
+	switch {
+	case next.Engine == "":
+		status.EngineStore = ""
+	case l.state.Engine == "":
+		status.EngineStore = l.place.Store.Name
+	}
+}
+
+// recall the engine of an attempt that is under way, at the store where it began. That
+// its path, or the store, is not allowed any more is no error: it cannot be asked.
 func (r *Reconciler) recall(ctx context.Context, l *look) (err error) {
 	if l.engine, err = providers.EngineOf(l.state.Engine); err != nil {
 		l.unread = fmt.Errorf("status.engine: %w", err)
 		return nil
 	}
 	l.facts.Turn.Read = l.engine.Read()
-	if l.engine == l.asked.engine && l.asked.refusal == nil {
+	store := &v1alpha1.StoreRef{Kind: v1alpha1.KindClusterSecretStore, Name: l.of.Status.EngineStore}
+	if l.engine == l.asked.engine && l.asked.refusal == nil && l.asked.place.Store.Name == store.Name {
 		return nil
 	}
-	l.place, err = r.config.Places.Place(ctx, l.of.Namespace, l.of.Spec.StoreRef, "status.engine", "/"+l.engine.Shows())
+	l.place, err = r.config.Places.Place(ctx, l.of.Namespace, store, "status.engine", "/"+l.engine.Shows())
 	var refusal *Refusal
 	if errors.As(err, &refusal) {
 		l.unread = refusal

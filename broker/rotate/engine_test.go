@@ -256,3 +256,40 @@ func TestASpecOfAnEngineIsRefusedByItsField(t *testing.T) {
 		})
 	}
 }
+
+// elsewhere has each store in its place.
+type elsewhere struct {
+	*engine
+	asked map[string]bool
+}
+
+func (e elsewhere) Turn(ctx context.Context, store v1alpha1.Store, as providers.Identity, which providers.Engine) (int64, error) {
+	e.asked[store.Name] = true
+	return e.engine.Turn(ctx, store, as, which)
+}
+
+func TestAnEngineGoesOnAtTheStoreWhereItBegan(t *testing.T) {
+	t.Parallel()
+	b := newEngineBench(t, v1alpha1.RotationEngine{RotateRole: role}, nil)
+	first := b.world.store
+	at := elsewhere{b.engine, map[string]bool{}}
+	daemon := rotate.New(rotate.Config{
+		Client: b.api, Live: b.api, Places: b.world, Store: stores{b.store}, Engines: at, Claims: b.world, Workloads: b.world,
+		Keys: keys{b.key}, Namespace: system, Events: b.events, Clock: b.clock,
+	})
+	b.atThree(daemon)
+	b.world.follower = rotate.Follower{Workload: "Deployment/pay/web", Behind: "its rollout is under way"}
+	b.until(daemon, rotation.Rolling)
+	b.must(b.status().EngineStore == first.Name, "it is not written down where it began")
+	of := b.rotation()
+	of.Spec.StoreRef = &v1alpha1.StoreRef{Name: "spare"}
+	if err := b.api.Update(t.Context(), of); err != nil {
+		t.Fatal(err)
+	}
+	clear(at.asked)
+	b.run(daemon)
+	b.must(len(at.asked) == 1 && at.asked[first.Name] && b.world.asked == first.Name, "asked were %v", at.asked)
+	b.world.follower = rotate.Follower{}
+	b.until(daemon, rotation.Done)
+	b.must(b.status().EngineStore == "" && !at.asked["spare"] && len(b.engine.rotated) == 1, "asked were %v", at.asked)
+}

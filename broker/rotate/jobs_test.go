@@ -22,6 +22,8 @@ type jobs struct {
 	ends map[string]ending
 	// knows is the password that the system accepts.
 	knows string
+	// users are those whose password was set or tried, where there are several.
+	users map[string]string
 	// saw are the files of the last hook that ran, by what it is.
 	saw map[string]map[string]string
 	// ran are the names of those that did.
@@ -40,7 +42,7 @@ type ending struct {
 func withJobs(t interface{ Helper() }, b *bench) *bench {
 	t.Helper()
 	b.create(&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: b.of.Namespace, Name: "privyseal-rotation"}})
-	b.jobs = &jobs{b: b, knows: "first", ends: map[string]ending{}, saw: map[string]map[string]string{}}
+	b.jobs = &jobs{b: b, knows: "first", ends: map[string]ending{}, saw: map[string]map[string]string{}, users: map[string]string{}}
 	return b
 }
 
@@ -111,6 +113,7 @@ func (j *jobs) run(job *batchv1.Job, how ending) {
 		j.fail(job, how.says(files))
 		return
 	}
+	j.users[files["new/user"]] = files["new/password"]
 	switch password := files["new/password"]; job.Labels[v1alpha1.LabelHook] {
 	case "set", "set-back":
 		j.knows = password

@@ -74,6 +74,8 @@ type world struct {
 	deaf    bool
 	read    func() int64
 	told    int
+	// asked is the store whose readers were last asked for.
+	asked string
 
 	follower rotate.Follower
 }
@@ -93,13 +95,18 @@ func (w *world) Place(_ context.Context, namespace string, ref *v1alpha1.StoreRe
 		}
 		at = w.admin
 	}
+	store := w.store
+	if ref != nil {
+		store.Name = ref.Name
+	}
 	return rotate.Place{
-		Store: w.store, Ref: at, Windows: w.windows,
+		Store: store, Ref: at, Windows: w.windows,
 		Identity: providers.Identity{Namespace: namespace, Environment: "prod"},
 	}, nil
 }
 
-func (w *world) ReadingOf(context.Context, rotate.Place) ([]rotate.Reading, error) {
+func (w *world) ReadingOf(_ context.Context, place rotate.Place) ([]rotate.Reading, error) {
+	w.asked = place.Store.Name
 	name := types.NamespacedName{Namespace: "pay", Name: "db"}
 	return []rotate.Reading{{Claim: name, Target: name, Version: w.version}}, nil
 }

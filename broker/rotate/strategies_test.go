@@ -285,3 +285,76 @@ func TestUsersTakeTurns(t *testing.T) {
 		document.Values = after
 	}
 }
+
+// newAlternating has two users, whom a hook sets.
+func newAlternating(t *testing.T) *bench {
+	t.Helper()
+	b := newHooked(t, alternating("user", "app-a", "app-b"))
+	b.store.Set(b.ref, map[string]any{"user": "app-a", "password": "first", "host": "db"})
+	b.world.version = 2
+	return b
+}
+
+func TestTwoUsersTakeTurnsAndAHookSetsThem(t *testing.T) {
+	t.Parallel()
+	b := newAlternating(t)
+	daemon := b.daemon()
+	b.run(daemon)
+	for day, user := range []string{"app-b", "app-a"} {
+		b.onDay(daemon, day)
+		is, _ := b.value("user")
+		b.must(is == user && b.jobs.users[user] == b.password() && len(b.password()) == 64, "the document has %q", is)
+	}
+	if ran := b.jobs.kinds(); ran != "1-set-0 1-verify-0 2-set-0 2-verify-0" {
+		t.Errorf("there ran %s", ran)
+	}
+	b.must(b.jobs.users["app-a"] != b.jobs.users["app-b"] && len(b.jobs.left()) == 0, "left are %v", b.jobs.left())
+}
+
+// Nothing has to be set back: the user before has the password of before.
+func TestAUserWhoDoesNotWorkGivesTheTurnBack(t *testing.T) {
+	t.Parallel()
+	b := newAlternating(t)
+	b.jobs.ends["verify"] = failing("no such user")
+	daemon := b.daemon()
+	b.atThree(daemon)
+	b.until(daemon, rotation.RolledBack)
+	is, _ := b.value("user")
+	b.must(is == "app-a" && b.password() == "first" && strings.Contains(b.status().Why, "no such user"), "the document has %q", is)
+	b.must(b.jobs.kinds() == "1-set-0 1-verify-0" && b.world.version == b.document().Version, "there ran %s", b.jobs.kinds())
+	b.must(b.record() == nil && len(b.jobs.list()) == 0, "something is left")
+}
+
+// As long as a claim, or a pod, has the new value the system has to know it.
+func TestASystemForgetsTheNewValueOnlyWhenNobodyHasIt(t *testing.T) {
+	t.Parallel()
+	b := newHooked(t, overlapping(0))
+	b.jobs.ends["verify"] = failing("no")
+	daemon := b.daemon()
+	b.atThree(daemon)
+	for b.status().Phase != string(rotation.Verifying) {
+		if _, err := b.step(daemon); err != nil {
+			t.Fatal(err)
+		}
+	}
+	told := b.world.told
+	b.world.deaf = true
+	b.until(daemon, rotation.Returning)
+	since := b.clock.Now()
+	stays := func(why string) {
+		t.Helper()
+		for range 7 {
+			b.later(b.run(daemon).RequeueAfter)
+		}
+		b.must(b.status().Phase == string(rotation.Returning) && b.jobs.kinds() == "1-set-0 1-verify-0", "it does not wait for %s", why)
+	}
+	stays("a claim")
+	b.must(b.world.told > told, "no claim is told")
+	b.world.follower = rotate.Follower{Workload: "Deployment/pay/web", Behind: "its rollout is under way"}
+	b.world.version = b.document().Version
+	stays("a workload")
+	b.world.follower = rotate.Follower{}
+	b.until(daemon, rotation.RolledBack)
+	b.must(b.clock.Now().Sub(since) < 5*time.Minute, "its time had to be over first")
+	b.must(b.jobs.kinds() == "1-set-0 1-verify-0 1-set-back-0" && b.password() == "first", "there ran %s", b.jobs.kinds())
+}

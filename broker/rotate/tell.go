@@ -60,6 +60,7 @@ func (l *look) after(next rotation.State) v1alpha1.SecretRotationStatus {
 	}
 	put(next, &status)
 	l.putPrevious(next, &status)
+	l.putEngineStore(next, &status)
 	if next.Phase.Ended() && !l.state.Phase.Ended() {
 		ended(next, now, &status)
 	}

@@ -28,6 +28,7 @@ type SecretRotation struct {
 // SecretRotationSpec is what is to be rotated, and when.
 //
 // +kubebuilder:validation:XValidation:rule="has(self.users) == (has(self.strategy) && self.strategy == 'AlternateUsers')",message="users is for strategy AlternateUsers, which needs it"
+// +kubebuilder:validation:XValidation:rule="!has(self.strategy) || self.strategy != 'AlternateUsers' || has(self.set)",message="with strategy AlternateUsers somebody has to give the other user the new password: give set"
 // +kubebuilder:validation:XValidation:rule="!has(self.dropPreviousAfter) || (has(self.strategy) && self.strategy == 'Overlap')",message="dropPreviousAfter is for strategy Overlap: leave it out"
 // +kubebuilder:validation:XValidation:rule="has(self.generate) != has(self.engine)",message="give exactly one of generate and engine"
 // +kubebuilder:validation:XValidation:rule="has(self.path) != has(self.engine)",message="give path with generate, and not with engine, which says where the value is"
@@ -121,8 +122,7 @@ type SecretRotationSpec struct {
 	// a key that ends in _previous changes, comes or goes restarts no pod.
 	//
 	// AlternateUsers: the system has two users, and the one who is not in use gets
-	// the new value. Nobody fails. Somebody has to give it to them: without a hook
-	// that does, it is refused.
+	// the new value. Nobody fails. Somebody has to give it to them, so it needs set.
 	//
 	// +optional
 	Strategy RotationStrategy `json:"strategy,omitempty"`
@@ -569,6 +569,12 @@ type SecretRotationStatus struct {
 	// +kubebuilder:validation:MaxLength=512
 	// +optional
 	Engine string `json:"engine,omitempty"`
+
+	// EngineStore is the ClusterSecretStore that has the engine.
+	//
+	// +kubebuilder:validation:MaxLength=253
+	// +optional
+	EngineStore string `json:"engineStore,omitempty"`
 
 	// Round counts how often somebody had the attempt go on after it halted.
 	//
