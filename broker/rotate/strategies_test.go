@@ -83,6 +83,39 @@ func TestAnOverlapThatIsTakenBackLeavesTheValuesOfBefore(t *testing.T) {
 	}
 }
 
+// The system forgets the new value when the claims and the pods have left it: not
+// before, and without waiting for their time to be over.
+func TestAnOverlapThatIsTakenBackHasTheSystemForgetWhenNobodyHasTheNewValue(t *testing.T) {
+	t.Parallel()
+	b := newHooked(t, overlapping(0))
+	b.jobs.ends["verify"] = ending{says: func(map[string]string) string { return "no" }}
+	daemon := b.daemon()
+	b.atThree(daemon)
+	for b.status().Phase != string(rotation.Returning) {
+		result, err := b.step(daemon)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.later(result.RequeueAfter)
+	}
+	began, told := b.clock.Now(), b.world.told
+	b.world.deaf, b.world.follower.Behind = true, "pods with an old value"
+	for _, still := range []string{"the claim", "a workload"} {
+		b.later(20 * time.Second)
+		b.run(daemon)
+		b.must(b.world.told > told, "the claim was not told")
+		b.must(b.status().Phase == string(rotation.Returning) && b.jobs.kinds() == "1-set-0 1-verify-0",
+			"while %s has the new value it is in phase %s, and there ran %s", still, b.status().Phase, b.jobs.kinds())
+		b.world.deaf = false
+	}
+	b.world.follower.Behind = ""
+	b.until(daemon, rotation.RolledBack)
+	b.must(b.jobs.kinds() == "1-set-0 1-verify-0 1-set-back-0" && b.jobs.knows == "first", "there ran %s", b.jobs.kinds())
+	if took := b.clock.Since(began); took > 2*time.Minute {
+		t.Errorf("it took %s", took)
+	}
+}
+
 func TestAValueBeforeIsDroppedAfterItsTimeAndNothingElse(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, overlapping(time.Hour))
