@@ -96,7 +96,7 @@ test: $(program) bin/helm bin/testsum bin/privyseal-crashtest bin/kubeseal bin/s
 
 .PHONY: test-long
 test-long: $(program) bin/helm bin/privyseal-crashtest ## Run the tests that take long: the daemon and a lab, killed at every stage
-	@PRIVYSEAL_TEST_CRASHES=all go test -race -count=1 -timeout 80m -v -run 'TestTheDaemonMayDie|ThroughReissuesAndDeaths' ./broker
+	@PRIVYSEAL_TEST_CRASHES=all go test -race -count=1 -timeout 100m -v -run 'TestTheDaemonMayDie|ThroughReissuesAndDeaths|InRotations|ThroughRotations' ./broker
 	@LAB_TEST=1 go -C lab test -race -count=1 -timeout 25m -v -run TestALab .
 
 # A count and not a time: at the end of a timed run Go can report its own
