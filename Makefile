@@ -81,8 +81,8 @@ labTests = $(shell go list $$(grep -rl --include='*_test.go' 'brokertest\.NewLab
 # What does not compile they tell of.
 compiled = $(roomy) go list -v -f '' -race -export -test -deps ./... $(counted)
 race := go test -json -race -count=1 -timeout 25m -parallel 4
-# Two take as long as many others, and so have a time limit of their own.
-longest := TestTheDaemonMayDieAtAny(Request|StepOfARotation)
+# Some take as long as many others, and so have a time limit of their own.
+longest := Test(TheDaemonMayDieAtAny(Request|StepOfARotation)|ARotationOutlivesWhatItNeeds|AServiceLogsInWithLeasedCredentialsThroughReissuesAndDeaths)
 
 .PHONY: test
 test: $(program) bin/helm bin/testsum bin/privyseal-crashtest bin/kubeseal bin/sealed-secrets-controller ## Run all tests, on a lab where they need one
