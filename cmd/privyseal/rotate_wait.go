@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -138,7 +139,11 @@ func (f *following) see(of *v1alpha1.SecretRotation) (ended bool, _ error) {
 	f.began = f.began || f.heard(status)
 	line := fmt.Sprintf("run %s: %s", status.Run, phaseOf(of))
 	if rotated := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionRotated); rotated != nil && phase != rotation.Done {
-		line += " (" + rotated.Message + ")"
+		// The line says the run and its phase already.
+		said := strings.TrimPrefix(rotated.Message, "run "+status.Run+" is in phase "+status.Phase)
+		if said = strings.TrimLeft(said, ": "); said != "" {
+			line += " (" + said + ")"
+		}
 	}
 	if f.began && line != f.told || !f.began && !phase.Ended() && line != f.told {
 		f.told = line
